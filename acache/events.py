@@ -1,0 +1,118 @@
+"""What happened, told to whoever subscribed.
+
+Events are frozen dataclasses; a sink is anything callable with one of them. A sink that fails is logged and never
+reaches the caller. Events carry digests, names and durations, never a value or an argument. Sinks are called
+synchronously in the caller's own task or thread, so a sink may read context variables, and must not wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from acache.types import Key
+
+__all__ = ("CallEvent", "CallOutcome", "Event", "Events", "Sink", "TierEvent", "TierOperation", "TierOutcome")
+
+_log = logging.getLogger("acache")
+
+CallOutcome: TypeAlias = Literal["hit", "joined", "computed", "failed", "bypassed", "missed"]
+TierOperation: TypeAlias = Literal["read", "write", "remove", "scan", "lock", "evict"]
+TierOutcome: TypeAlias = Literal["hit", "miss", "stored", "present", "failed", "rejected", "done", "timeout"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallEvent:
+    """One memoized call came to its end.
+
+    ``outcome``: ``hit`` (``tier`` had it, ``age`` seconds old), ``joined`` (another caller's computation), ``computed``,
+    ``failed`` (the function raised), ``bypassed`` (a switch was on), ``missed`` (a replay or look-up found nothing).
+    ``seconds`` is what the caller waited, ``cost`` what the computation took.
+    """
+
+    function: str
+    key: Key | None
+    outcome: CallOutcome
+    tier: str | None = None
+    age: float | None = None
+    seconds: float = 0.0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TierEvent:
+    """One tier did, or failed to do, one thing. ``reason`` is an error's type or the cause of a rejection."""
+
+    tier: str
+    operation: TierOperation
+    outcome: TierOutcome
+    key: Key | None = None
+    reason: str | None = None
+
+
+Event: TypeAlias = CallEvent | TierEvent
+Sink: TypeAlias = Callable[[Event], object]
+
+
+class Events:
+    """A place to subscribe sinks. Emitting with no sink anywhere above costs one attribute check.
+
+    ``parent`` hears what its children emit: a tier's events reach the caches that use it.
+    """
+
+    __slots__ = ("_on_change", "_parents", "_sinks")
+
+    def __init__(self, on_change: Callable[[], object] | None = None) -> None:
+        self._sinks: tuple[Sink, ...] = ()
+        self._parents: tuple[Events, ...] = ()
+        self._on_change = on_change
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody listens: build no event otherwise."""
+        return bool(self._sinks) or any(parent.active for parent in self._parents)
+
+    def subscribe(self, sink: Sink) -> Callable[[], None]:
+        """Call ``sink`` with each event from now on; the function returned ends that."""
+        self._sinks = (*self._sinks, sink)
+        self._changed()
+
+        def unsubscribe() -> None:
+            # By identity and tuple swap: safe while another thread emits.
+            self._sinks = tuple(known for known in self._sinks if known is not sink)
+            self._changed()
+
+        return unsubscribe
+
+    @contextmanager
+    def capture(self) -> Generator[list[Event]]:
+        """Collect events into a list for the length of a ``with`` block."""
+        seen: list[Event] = []
+        # A sink of its own: two captures of one list must not unsubscribe each other.
+        unsubscribe = self.subscribe(lambda event: seen.append(event))  # noqa: PLW0108
+        try:
+            yield seen
+        finally:
+            unsubscribe()
+
+    def add_parent(self, parent: Events) -> None:
+        """Let ``parent`` hear everything emitted here."""
+        if parent is not self and parent not in self._parents:
+            self._parents = (*self._parents, parent)
+
+    def emit(self, event: Event) -> None:
+        """Give ``event`` to every sink here and above; a failing sink is logged with its type only."""
+        for sink in self._sinks:
+            try:
+                sink(event)
+            except Exception as error:  # noqa: BLE001 - a sink must never break a cached call
+                _log.warning("an event sink failed with %s", type(error).__name__)
+        for parent in self._parents:
+            parent.emit(event)
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change()

@@ -1,0 +1,129 @@
+"""Counters and latencies, and the frozen snapshots made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+from acache.events import CallEvent
+
+__all__ = ("CacheInfo", "CacheStatistics", "CallCounters", "TierCounters", "TierStatistics")
+
+
+class CacheInfo(NamedTuple):
+    """What one memoized function's calls came to; the first four fields are those of :func:`functools.lru_cache`.
+
+    ``hits`` were served from a tier; ``misses`` were not, and are the sum of ``computed``, ``joined`` (another caller's
+    computation), ``failed`` and ``missed`` (a replay or look-up that found nothing). ``bypassed`` calls ran with the
+    cache switched off and are neither. ``maxsize`` and ``currsize`` are of the memory tier. ``compute_seconds`` and
+    ``saved_seconds`` are what computing took, and what hits would have taken, as far as they are counted.
+    """
+
+    hits: int
+    misses: int
+    maxsize: int | None
+    currsize: int
+    computed: int = 0
+    joined: int = 0
+    failed: int = 0
+    missed: int = 0
+    bypassed: int = 0
+    compute_seconds: float = 0.0
+    saved_seconds: float = 0.0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """A cache at one moment: the sum of its calls, each function by its label, each tier by its place in the chain."""
+
+    total: CacheInfo
+    functions: Mapping[str, CacheInfo]
+    tiers: tuple[TierStatistics, ...]
+    in_flight: int
+
+
+@final
+class CallCounters:
+    """The mutable side of :class:`CacheInfo`, fed with the events of calls."""
+
+    __slots__ = ("compute_seconds", "outcomes", "saved_seconds")
+
+    def __init__(self) -> None:
+        self.outcomes = {"hit": 0, "joined": 0, "computed": 0, "failed": 0, "bypassed": 0, "missed": 0}
+        self.compute_seconds = 0.0
+        self.saved_seconds = 0.0
+
+    def note(self, event: CallEvent) -> None:
+        """Count one call."""
+        self.outcomes[event.outcome] += 1
+        if event.outcome == "computed":
+            self.compute_seconds += event.cost
+        elif event.outcome == "hit":
+            self.saved_seconds += event.cost
+
+    def info(self, *, uncounted_hits: int = 0, maxsize: int | None = None, currsize: int = 0) -> CacheInfo:
+        """Return a frozen copy; ``uncounted_hits`` are those of a hot path that makes no events."""
+        counts = self.outcomes
+        misses = counts["computed"] + counts["joined"] + counts["failed"] + counts["missed"]
+        return CacheInfo(
+            counts["hit"] + uncounted_hits,
+            misses,
+            maxsize,
+            currsize,
+            counts["computed"],
+            counts["joined"],
+            counts["failed"],
+            counts["missed"],
+            counts["bypassed"],
+            self.compute_seconds,
+            self.saved_seconds,
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TierStatistics:
+    """What one tier has done since it was made.
+
+    ``failures`` are operations the storage could not carry out; ``rejections`` are stored entries that failed
+    verification; ``entries`` and ``bytes`` say what it holds now (``None``: unknown without a scan).
+    """
+
+    name: str
+    hits: int = 0
+    misses: int = 0
+    writes: int = 0
+    removals: int = 0
+    failures: int = 0
+    rejections: int = 0
+    evictions: int = 0
+    entries: int | None = None
+    bytes: int | None = None
+
+
+@final
+class TierCounters:
+    """The mutable side of :class:`TierStatistics`; an increment is one bytecode sequence without a call, so no lock."""
+
+    __slots__ = ("evictions", "failures", "hits", "misses", "rejections", "removals", "writes")
+
+    def __init__(self) -> None:
+        self.hits = self.misses = self.writes = self.removals = 0
+        self.failures = self.rejections = self.evictions = 0
+
+    def snapshot(self, name: str, entries: int | None = None, size: int | None = None) -> TierStatistics:
+        """Return a frozen copy."""
+        return TierStatistics(
+            name,
+            self.hits,
+            self.misses,
+            self.writes,
+            self.removals,
+            self.failures,
+            self.rejections,
+            self.evictions,
+            entries,
+            size,
+        )

@@ -1,0 +1,244 @@
+"""The template of every tier: public methods validate, stamp time, count and emit; a backend writes four primitives.
+
+Two faces, one storage. The *value* face (``get``, ``set``, ``insert``, …) is for people: any canonically encodable
+object is a key, values go in and :class:`~acache.types.Hit` comes out. The *entry* face (``read``, ``write``,
+``remove``) is for chains and engines: it takes a :class:`~acache.types.Key` and an :class:`~acache.types.Entry` with
+its times, cost and factors.
+
+A tier that breaks is a miss, a count and an event, never an error for the caller; only the caller's own mistakes (a
+value or key that cannot be encoded) are raised. A backend is as small as this one, which holds nothing::
+
+    class NullTier(Tier):
+        async def _read(self, key, codec): return None
+        async def _write(self, key, entry, codec, *, replace): return Written.FAILED
+        async def _remove(self, key): return False
+        async def _scan(self):
+            for key in (): yield key
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal
+
+from acache.clock import SYSTEM_CLOCK, Clock, Duration, as_seconds
+from acache.codecs import Codec
+from acache.events import Events, TierEvent, TierOperation, TierOutcome
+from acache.exceptions import CacheError, ValueDecodingError
+from acache.keys import encode_key
+from acache.locks import Lock, acquire_lock
+from acache.stats import TierCounters, TierStatistics
+from acache.types import Entry, Hit, Key, Written
+
+__all__ = ("Tier",)
+
+_log = logging.getLogger("acache")
+
+#: An entry from another machine's clock may be this many seconds ahead before it counts as expired.
+CLOCK_SKEW = 300.0
+
+
+class Tier(ABC):
+    """A key–value cache of one kind of storage. Safe to use from any task, event loop and thread.
+
+    ``name`` appears in hits, events and statistics; ``on_corrupt`` says what a stored entry that fails verification is:
+    ``"miss"`` (counted, recomputed) or ``"raise"`` (:class:`~acache.exceptions.ValueUnPicklingError`).
+    """
+
+    #: Whether all users of the storage see one order of writes.
+    has_strong_consistency: bool = False
+    #: How far an entry reaches: 0 this process, 1 this host, 2 the fleet. A chain goes from narrow to wide.
+    reach: Literal[0, 1, 2] = 0
+
+    def __init__(
+        self, *, name: str, clock: Clock = SYSTEM_CLOCK, on_corrupt: Literal["miss", "raise"] = "miss"
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.on_corrupt = on_corrupt
+        self.events = Events()
+        self._counters = TierCounters()
+        self._lock = Lock()
+
+    # --- the value face -------------------------------------------------------------------------------------------
+
+    async def get(self, key: object) -> Hit[Any] | None:
+        """Return what is stored under ``key``, or ``None`` for a miss. A stored ``None`` is a hit.
+
+        Raises :class:`~acache.exceptions.KeyEncodingError` for an object that cannot be a key.
+        """
+        entry = await self.read(encode_key(key))
+        return None if entry is None else self._hit(entry)
+
+    async def insert(self, key: object, value: object, *, ttl: Duration | None = None) -> bool:
+        """Store ``value`` only if ``key`` holds no live entry; tell whether it was stored. Atomic.
+
+        Raises :class:`~acache.exceptions.ValueEncodingError` for a value the tier's codec cannot encode.
+        """
+        return await self.write(encode_key(key), self._stamp(value, ttl), replace=False) is Written.NEW
+
+    async def set(self, key: object, value: object, *, ttl: Duration | None = None) -> bool:
+        """Store ``value`` whatever was there; tell whether it was stored. Readers see the old value or the new one.
+
+        Raises :class:`~acache.exceptions.ValueEncodingError` for a value the tier's codec cannot encode.
+        """
+        return await self.write(encode_key(key), self._stamp(value, ttl), replace=True) is Written.NEW
+
+    async def delete(self, key: object) -> bool:
+        """Remove the entry; tell whether there was one."""
+        return await self.remove(encode_key(key))
+
+    async def contains(self, key: object) -> bool:
+        """Tell whether ``key`` holds a live entry."""
+        return await self.read(encode_key(key)) is not None
+
+    async def get_many(self, keys: Iterable[object]) -> dict[Any, Hit[Any]]:
+        """Return the hits among ``keys``, by key as given. Keys must be hashable."""
+        found = {key: await self.get(key) for key in keys}
+        return {key: hit for key, hit in found.items() if hit is not None}
+
+    async def set_many(self, values: Mapping[Any, object], *, ttl: Duration | None = None) -> int:
+        """Store each value; return how many were stored."""
+        return sum([await self.set(key, value, ttl=ttl) for key, value in values.items()])
+
+    async def delete_many(self, keys: Iterable[object]) -> int:
+        """Remove each entry; return how many there were."""
+        return sum([await self.delete(key) for key in keys])
+
+    async def clear(self, *, prefix: str = "") -> None:
+        """Remove every entry whose key begins with ``prefix``; every entry, without one."""
+        try:
+            await self._clear(prefix)
+        except Exception as error:  # noqa: BLE001 - as in read()
+            self._degrade("scan", None, error)
+
+    async def keys(self) -> AsyncIterator[Key]:
+        """Iterate over the keys of the entries, in no order; entries that come or go meanwhile may or may not show."""
+        async for key in self._scan():
+            yield key
+
+    async def aclose(self) -> None:  # noqa: B027 - most tiers hold nothing open
+        """Let go of what the tier holds open. Idempotent; the tier opens again when it is used again."""
+
+    def lock(self, timeout: float | None = None) -> AbstractAsyncContextManager[object]:
+        """Hold the tier's own lock for an ``async with`` block; reads and writes do not need it.
+
+        ``timeout`` is in seconds, as :func:`acache.locks.acquire_lock` takes it.
+        """
+        return acquire_lock(self._lock, timeout)
+
+    def statistics(self) -> TierStatistics:
+        """Return a frozen copy of the counters."""
+        return self._counters.snapshot(self.name)
+
+    # --- the entry face -------------------------------------------------------------------------------------------
+
+    async def read(self, key: Key, codec: Codec | None = None) -> Entry | None:
+        """Return the live entry under ``key``. ``codec`` is what it was written with (default: the tier's own).
+
+        A broken tier and, unless ``on_corrupt="raise"``, an entry that fails verification are misses.
+        """
+        try:
+            entry = await self._read(key, codec)
+        except ValueDecodingError as error:
+            self._counters.rejections += 1
+            self._emit("read", "rejected", key, getattr(error, "reason", "") or type(error).__name__)
+            if self.on_corrupt == "raise":
+                raise
+            entry = None
+        except CacheError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a tier that breaks is a miss and an event
+            self._degrade("read", key, error)
+            return None
+        if entry is None or not self._is_live(entry):
+            self._counters.misses += 1
+            self._emit("read", "miss", key)
+            return None
+        self._counters.hits += 1
+        self._emit("read", "hit", key)
+        return entry
+
+    async def write(self, key: Key, entry: Entry, *, replace: bool, codec: Codec | None = None) -> Written:
+        """Store ``entry``: over a live one only with ``replace``. Atomic, also when cancelled.
+
+        Raises :class:`~acache.exceptions.ValueEncodingError` when ``codec`` cannot encode the value.
+        """
+        try:
+            written = await self._write(key, entry, codec, replace=replace)
+        except CacheError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in read()
+            self._degrade("write", key, error)
+            return Written.FAILED
+        if written is Written.NEW:
+            self._counters.writes += 1
+            self._emit("write", "stored", key)
+        elif written is Written.PRESENT:
+            self._emit("write", "present", key)
+        return written
+
+    async def remove(self, key: Key) -> bool:
+        """Remove the entry under ``key``; tell whether there was one."""
+        try:
+            removed = await self._remove(key)
+        except Exception as error:  # noqa: BLE001 - as in read()
+            self._degrade("remove", key, error)
+            return False
+        self._counters.removals += removed
+        return removed
+
+    # --- what a backend writes ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
+        """Return what is stored; raise EntryRejectedError or ValueDecodingError for what cannot be trusted or read."""
+
+    @abstractmethod
+    async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
+        """Store atomically; a dead entry (expired, of another version, corrupt) never stands in the way."""
+
+    @abstractmethod
+    async def _remove(self, key: Key) -> bool:
+        """Remove; tell whether there was something."""
+
+    @abstractmethod
+    def _scan(self) -> AsyncGenerator[Key]:
+        """Yield the keys of what is stored."""
+
+    async def _clear(self, prefix: str) -> None:
+        """Remove by prefix; a backend that can do better than one by one does."""
+        async for key in self._scan():
+            if key.startswith(prefix):
+                await self._remove(key)
+
+    def _is_live(self, entry: Entry) -> bool:
+        """Judge by the wall clock: an entry from the future, beyond the skew, is dead, so a jump makes none immortal."""
+        wall = self.clock.wall()
+        return not entry.is_expired(wall) and (entry.expires is None or entry.created <= wall + CLOCK_SKEW)
+
+    # --- helpers --------------------------------------------------------------------------------------------------
+
+    def _stamp(self, value: object, ttl: Duration | None) -> Entry:
+        now = self.clock.wall()
+        seconds = as_seconds(ttl)
+        return Entry(value, now, None if seconds is None else now + seconds)
+
+    def _hit(self, entry: Entry) -> Hit[Any]:
+        now = self.clock.wall()
+        ttl = None if entry.expires is None else max(0.0, entry.expires - now)
+        return Hit(entry.value, self.name, max(0.0, now - entry.created), ttl)
+
+    def _degrade(self, operation: TierOperation, key: Key | None, error: Exception) -> None:
+        self._counters.failures += 1
+        self._emit(operation, "failed", key, type(error).__name__)
+        _log.debug("tier %s: %s failed with %s", self.name, operation, type(error).__name__)
+
+    def _emit(
+        self, operation: TierOperation, outcome: TierOutcome, key: Key | None = None, reason: str | None = None
+    ) -> None:
+        if self.events.active:
+            self.events.emit(TierEvent(self.name, operation, outcome, key, reason))
