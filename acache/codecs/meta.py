@@ -1,0 +1,80 @@
+"""The variable part of a frame: which codec wrote the payload, and the entry's tags and factors, as a line of JSON.
+
+``["pickle",["tag"],{"factor":"digest"}]``; always the three of them, so that a format has one shape and no options.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from acache.exceptions import EntryRejectedError, ValueEncodingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from acache.types import Entry
+
+__all__ = ("MAX_META", "Meta", "pack_meta", "unpack_meta")
+
+#: Bytes that codec, tags and factors may take in one entry.
+MAX_META: Final = 1 << 20
+
+
+class Meta(NamedTuple):
+    """What an entry says beyond its header."""
+
+    codec: str
+    tags: tuple[str, ...]
+    factors: dict[str, str]
+
+
+def pack_meta(entry: Entry, codec: str) -> bytes:
+    """Return the line for ``entry``.
+
+    Raises :class:`~acache.exceptions.ValueEncodingError` for a tag or factor that is not a text, and for a line of more
+    than :data:`MAX_META` bytes: nothing is written that would not be read.
+    """
+    if not entry.tags and not entry.factors:
+        return _plain(codec)
+    if not (_are_texts(entry.tags) and _are_texts(entry.factors) and _are_texts(entry.factors.values())):
+        raise ValueEncodingError(entry, codec, "tags and factors must be texts")
+    line = _line(codec, entry.tags, entry.factors)
+    if len(line) > MAX_META:
+        raise ValueEncodingError(entry, codec, f"its tags and factors take more than {MAX_META} bytes")
+    return line
+
+
+def unpack_meta(line: bytes, codec: str) -> Meta:
+    """Return what the line says; ``codec`` is the name that is expected, and only makes that case fast.
+
+    Raises :class:`~acache.exceptions.EntryRejectedError`: a seal without a key is no proof that the line is one of ours.
+    """
+    if line == _plain(codec):
+        return Meta(codec, (), {})
+    try:
+        fields = json.loads(str(line, "utf-8", "surrogatepass"))
+        codec, tags, factors = fields
+        kinds: list[type[object]] = [type(field) for field in fields]
+    except (ValueError, TypeError, RecursionError):
+        raise EntryRejectedError("corrupt") from None
+    if kinds != [str, list, dict] or not _are_texts(tags) or not _are_texts(factors.values()):
+        raise EntryRejectedError("corrupt")
+    return Meta(codec, tuple(tags), factors)
+
+
+@lru_cache(maxsize=64)
+def _plain(codec: str) -> bytes:
+    """Return the line of nearly every entry, made once: neither tags nor factors."""
+    return _line(codec, (), {})
+
+
+def _line(codec: str, tags: tuple[str, ...], factors: Mapping[str, str]) -> bytes:
+    fields = [codec, tags, dict(factors)]
+    # Surrogates pass, so that every str comes back as it was.
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _are_texts(items: Iterable[object]) -> bool:
+    return all(isinstance(item, str) for item in items)
