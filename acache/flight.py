@@ -1,0 +1,340 @@
+"""Single flight: one computation per key, however many tasks, event loops and threads ask for it.
+
+A flight is a task of its own, in a copy of its first caller's context. It belongs to the table, not to that caller: each
+waiter holds a count, a cancelled waiter leaves the others alone, and the computation is cancelled when the last one has
+left. Waiters wait on futures of their own loops and are woken across threads, so nothing is bound to one loop.
+
+A flight may publish what it computed only while it *holds* (:meth:`Flight.holds`): a delete, clear or set of its key
+takes that away and takes the flight out of the table, so that later callers start anew. When a flight's loop dies,
+a waiter of another loop takes the flight over.
+
+Every change of the table happens under one mutex, in which nothing waits and no user code runs. It is one for all tables,
+because flights of different caches may wait for each other: a caller that would close a circle of waiting flights gets
+a :class:`~acache.exceptions.RecursiveCallError` instead of a deadlock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, Final, Generic, TypeVar, cast, final
+
+from acache import exceptions
+from acache.exceptions import BridgeError, RecursiveCallError
+from acache.types import Key
+
+__all__ = ("Flight", "FlightTable", "LeaderLost")
+
+T = TypeVar("T")
+
+#: Seconds between two looks at whether another loop's flight is still alive.
+FOREIGN_CHECK: Final = 0.25
+
+_mutex = threading.Lock()
+#: The flights whose computation the running code is part of, outermost first.
+_aboard: ContextVar[tuple[Flight[Any], ...]] = ContextVar("acache_flights", default=())
+
+
+class LeaderLost(Exception):  # noqa: N818 - a signal between waiters, never seen by a caller
+    """Raised when the one who computed is gone: a waiter takes over."""
+
+
+@final
+class Flight(Generic[T]):
+    """One computation under way."""
+
+    __slots__ = (
+        "_error",
+        "_futures",
+        "_traceback",
+        "_value",
+        "awaited",
+        "key",
+        "label",
+        "landing",
+        "loop",
+        "settled",
+        "task",
+        "valid",
+        "waiters",
+    )
+
+    def __init__(self, key: Key, label: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.key = key
+        self.label = label
+        self.loop = loop
+        self.task: asyncio.Task[None] | None = None
+        self.waiters = 0
+        #: Whether nobody changed the key since the flight began.
+        self.valid = True
+        #: Whether the computation is over and only the storing remains: the last waiter's leaving does not stop that.
+        self.landing = False
+        self.settled = False
+        #: The flights this one's computation waits for.
+        self.awaited: set[Flight[Any]] = set()
+        self._futures: set[asyncio.Future[None]] = set()
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._traceback: Any = None
+
+    def __repr__(self) -> str:
+        state = "settled" if self.settled else "landing" if self.landing else "under way"
+        return f"<Flight {self.label} {self.key[:20]}… {state}, {self.waiters} waiting>"
+
+    def holds(self) -> bool:
+        """Tell whether the result may still be published."""
+        return self.valid
+
+    def result(self, *, leader: bool) -> T:
+        """Return or raise what the flight came to; interrupts meant for the leader alone are translated for others."""
+        error = self._error
+        if error is None:
+            return cast("T", self._value)
+        if not leader and not isinstance(error, Exception):
+            raise exceptions.SystemError(f"the computation of {self.label} was ended by {type(error).__name__}") from None
+        # Every waiter raises the same object: give it back the traceback of the computation, or it would grow by
+        # one waiter's frames each time.
+        raise error.with_traceback(self._traceback)
+
+    def settle(self, value: T | None, error: BaseException | None) -> set[asyncio.Future[None]]:
+        """Note the end and return the futures to wake. Under the mutex."""
+        self.settled = True
+        self._value, self._error = value, error
+        self._traceback = None if error is None else error.__traceback__
+        futures, self._futures = self._futures, set()
+        return futures
+
+    def add(self, future: asyncio.Future[None]) -> bool:
+        """Let ``future`` be woken at the end; false when that has passed. Under the mutex."""
+        if not self.settled:
+            self._futures.add(future)
+        return not self.settled
+
+    def discard(self, future: asyncio.Future[None]) -> None:
+        """Forget ``future``. Under the mutex."""
+        self._futures.discard(future)
+
+    def reaches(self, others: tuple[Flight[Any], ...]) -> bool:
+        """Tell whether this flight is, or waits for, one of ``others`` that has not landed. Under the mutex."""
+        seen: set[Flight[Any]] = set()
+        pending: list[Flight[Any]] = [self]
+        while pending:
+            flight = pending.pop()
+            if flight in others and not flight.settled:
+                return True
+            if flight not in seen:
+                seen.add(flight)
+                pending.extend(flight.awaited)
+        return False
+
+
+@final
+class FlightTable:
+    """The flights of one cache."""
+
+    __slots__ = ("__weakref__", "_flights")
+
+    def __init__(self) -> None:
+        self._flights: dict[Key, Flight[Any]] = {}
+        _tables.add(self)
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    async def run(
+        self,
+        key: Key,
+        label: str,
+        produce: Callable[[Flight[T]], Awaitable[T]],
+        *,
+        blocked: asyncio.AbstractEventLoop | None = None,
+    ) -> tuple[T, bool]:
+        """Return what ``produce`` gives, and whether another caller had begun it.
+
+        ``blocked`` is the loop of the thread that waits for this call, if it runs one: joining a flight of that loop
+        would be for ever and raises :class:`~acache.exceptions.BridgeError`. A cancelled caller leaves; the last one
+        to leave cancels ``produce``. Exceptions of ``produce`` reach every waiter.
+        """
+        while True:
+            flight, leads = self._enter(key, label, blocked)
+            if leads:
+                # The loop keeps only weak references to tasks: the flight holds this one until it ends.
+                flight.task = flight.loop.create_task(self._fly(flight, produce), name=f"acache:{label}")
+            try:
+                await self._wait(flight)
+                return flight.result(leader=leads), not leads
+            except LeaderLost:
+                continue
+            finally:
+                self._leave(flight)
+
+    def invalidate(self, key: Key) -> None:
+        """Take the right to publish from the flight of ``key``: its waiters get its result, later callers a new one."""
+        with _mutex:
+            self._ground(self._flights.get(key))
+
+    def invalidate_all(self, prefix: str = "") -> None:
+        """Do :meth:`invalidate` for every key that begins with ``prefix``."""
+        with _mutex:
+            for flight in [flight for key, flight in self._flights.items() if key.startswith(prefix)]:
+                self._ground(flight)
+
+    def __iter__(self) -> Iterator[Flight[Any]]:
+        return iter(list(self._flights.values()))
+
+    # --- joining and leaving --------------------------------------------------------------------------------------
+
+    def _enter(self, key: Key, label: str, blocked: asyncio.AbstractEventLoop | None) -> tuple[Flight[Any], bool]:
+        loop = asyncio.get_running_loop()
+        aboard = _aboard.get()
+        with _mutex:
+            flight = self._flights.get(key)
+            if flight is not None and not _is_alive(flight, loop):
+                self._ground(flight)
+                flight = None
+            leads = flight is None
+            if flight is None:
+                flight = self._flights[key] = Flight[Any](key, label, loop)
+            elif flight.reaches(aboard):
+                raise RecursiveCallError(label, key)
+            elif flight.loop is blocked:
+                raise BridgeError(
+                    f"{label} is being computed on the event loop of this very thread, which this sync call blocks; "
+                    f"await its .aio() form instead"
+                )
+            flight.waiters += 1
+            if aboard:
+                aboard[-1].awaited.add(flight)
+        return flight, leads
+
+    def _leave(self, flight: Flight[Any]) -> None:
+        aboard = _aboard.get()
+        with _mutex:
+            if aboard:
+                aboard[-1].awaited.discard(flight)
+            flight.waiters -= 1
+            if flight.waiters or flight.settled or flight.landing:
+                return
+            self._remove(flight)
+            task, loop = flight.task, flight.loop
+        if task is None or loop.is_closed():
+            return
+        if loop is _running_loop():
+            task.cancel()
+        else:
+            _call_soon(loop, task.cancel)
+
+    async def _wait(self, flight: Flight[Any]) -> None:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        with _mutex:
+            waits = flight.add(future)
+        if not waits:
+            return
+        try:
+            if flight.loop is loop:
+                await future
+            else:
+                await self._wait_for_other_loop(flight, future)
+        finally:
+            with _mutex:
+                flight.discard(future)
+
+    async def _wait_for_other_loop(self, flight: Flight[Any], future: asyncio.Future[None]) -> None:
+        strikes = 0
+        while not future.done():
+            await asyncio.wait({future}, timeout=FOREIGN_CHECK)
+            # A loop between two runs is no longer alive either, but may only be between two runs: look twice.
+            strikes = 0 if _is_alive(flight, None) else strikes + 1
+            if not future.done() and (strikes > 1 or flight.loop.is_closed()):
+                with _mutex:
+                    self._ground(flight)
+                raise LeaderLost
+
+    # --- computing ------------------------------------------------------------------------------------------------
+
+    async def _fly(self, flight: Flight[T], produce: Callable[[Flight[T]], Awaitable[T]]) -> None:
+        _aboard.set((*_aboard.get(), flight))  # the task has a context of its own
+        value: T | None = None
+        error: BaseException | None = None
+        try:
+            value = await produce(flight)
+        except asyncio.CancelledError as cancelled:
+            # Cancelled from outside (its loop is closing): others take over. Raised by the computation itself: its
+            # result, like any other exception.
+            from_outside = flight.task is not None and flight.task.cancelling() > 0
+            error = LeaderLost() if from_outside else cancelled
+        except BaseException as raised:  # noqa: BLE001 - each waiter raises it in its own task
+            error = raised
+        with _mutex:
+            self._remove(flight)
+            futures = flight.settle(value, error)
+        _wake(futures)
+
+    def _remove(self, flight: Flight[Any]) -> None:
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+    def _ground(self, flight: Flight[Any] | None) -> None:
+        if flight is not None:
+            flight.valid = False
+            self._remove(flight)
+
+    def forget_all(self) -> None:
+        """Start afresh in a forked child: its parent's flights are not its own."""
+        self._flights = {}
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _is_alive(flight: Flight[Any], here: asyncio.AbstractEventLoop | None) -> bool:
+    return flight.loop is here or flight.loop.is_running()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> None:
+    try:
+        loop.call_soon_threadsafe(callback, *args)
+    except RuntimeError:  # closed meanwhile: nobody waits there any more
+        return
+
+
+def _wake(futures: set[asyncio.Future[None]]) -> None:
+    """Wake the waiters: here at once, on other loops by one call for each loop."""
+    here = _running_loop()
+    elsewhere: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for future in futures:
+        elsewhere.setdefault(future.get_loop(), []).append(future)
+    for loop, waiting in elsewhere.items():
+        if loop is here:
+            _set_all(waiting)
+        else:
+            _call_soon(loop, _set_all, waiting)
+
+
+def _set_all(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+_tables: weakref.WeakSet[FlightTable] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    global _mutex  # noqa: PLW0603 - another thread of the parent may have held it
+    _mutex = threading.Lock()
+    for table in list(_tables):
+        table.forget_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
