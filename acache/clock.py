@@ -61,10 +61,10 @@ def as_seconds(duration: Duration | None, option: str = "ttl") -> float | None:
         seconds = _parse(duration, option)
     elif isinstance(duration, timedelta):
         seconds = duration.total_seconds()
-    elif isinstance(duration, (int, float)) and not isinstance(duration, bool):
-        seconds = float(duration)
-    else:
+    elif type(duration) is bool or not isinstance(duration, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(option, f"expected seconds, a timedelta or a text like '10m', not {type(duration)!r}")
+    else:
+        seconds = float(duration)
     if math.isnan(seconds) or seconds < 0:
         raise ConfigurationError(option, "a duration is not negative; use None for no limit")
     return None if math.isinf(seconds) else seconds

@@ -95,7 +95,9 @@ class Flight(Generic[T]):
         if error is None:
             return cast("T", self._value)
         if not leader and not isinstance(error, Exception):
-            raise exceptions.SystemError(f"the computation of {self.label} was ended by {type(error).__name__}") from None
+            raise exceptions.SystemError(
+                f"the computation of {self.label} was ended by {type(error).__name__}"
+            ) from None
         # Every waiter raises the same object: give it back the traceback of the computation, or it would grow by
         # one waiter's frames each time.
         raise error.with_traceback(self._traceback)

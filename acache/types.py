@@ -43,7 +43,7 @@ class Key(str):
 
     __slots__ = ()
 
-    def __new__(cls, digest: str) -> Key:
+    def __new__(cls, digest: str) -> Key:  # noqa: D102 - the class says it
         if _HEX.fullmatch(digest) is None:
             msg = "a Key is 64 lower-case hex digits; tiers make one of any other object"
             raise ValueError(msg)

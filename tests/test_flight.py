@@ -320,7 +320,8 @@ def in_thread(target: Callable[[], object]) -> tuple[threading.Thread, list[obje
 def test_a11_loops_in_two_threads_share_a_flight() -> None:
     """A11: a task of another loop joins, and is woken across threads."""
     table = FlightTable()
-    leading, joined, runs = threading.Event(), threading.Event(), []
+    runs: list[int] = []
+    leading, joined = threading.Event(), threading.Event()
 
     async def produce(flight: Flight[Any]) -> str:
         runs.append(1)
@@ -474,7 +475,7 @@ async def test_x1_a_forked_child_starts_afresh() -> None:
         async def make(flight: Flight[Any]) -> bytes:
             return b"child" if len(table) == 1 else b"stale"
 
-        asyncio.events._set_running_loop(None)  # type: ignore[attr-defined]
+        asyncio.events._set_running_loop(None)
         os.write(write, asyncio.new_event_loop().run_until_complete(table.run(KEY, "f", make))[0])
         os._exit(0)
     os.close(write)

@@ -27,7 +27,7 @@ from typing import Any, Literal
 from acache.clock import SYSTEM_CLOCK, Clock, Duration, as_seconds
 from acache.codecs import Codec
 from acache.events import Events, TierEvent, TierOperation, TierOutcome
-from acache.exceptions import CacheError, ValueDecodingError
+from acache.exceptions import CacheError, ConfigurationError, ValueDecodingError
 from acache.keys import encode_key
 from acache.locks import Lock, acquire_lock
 from acache.stats import TierCounters, TierStatistics
@@ -42,7 +42,7 @@ CLOCK_SKEW = 300.0
 
 
 class Tier(ABC):
-    """A key–value cache of one kind of storage. Safe to use from any task, event loop and thread.
+    """A key-value cache of one kind of storage. Safe to use from any task, event loop and thread.
 
     ``name`` appears in hits, events and statistics; ``on_corrupt`` says what a stored entry that fails verification is:
     ``"miss"`` (counted, recomputed) or ``"raise"`` (:class:`~acache.exceptions.ValueUnPicklingError`).
@@ -56,6 +56,8 @@ class Tier(ABC):
     def __init__(
         self, *, name: str, clock: Clock = SYSTEM_CLOCK, on_corrupt: Literal["miss", "raise"] = "miss"
     ) -> None:
+        if on_corrupt not in {"miss", "raise"}:
+            raise ConfigurationError("on_corrupt", "expected 'miss' or 'raise'")
         self.name = name
         self.clock = clock
         self.on_corrupt = on_corrupt
@@ -71,7 +73,7 @@ class Tier(ABC):
         Raises :class:`~acache.exceptions.KeyEncodingError` for an object that cannot be a key.
         """
         entry = await self.read(encode_key(key))
-        return None if entry is None else self._hit(entry)
+        return None if entry is None else self.hit(entry)
 
     async def insert(self, key: object, value: object, *, ttl: Duration | None = None) -> bool:
         """Store ``value`` only if ``key`` holds no live entry; tell whether it was stored. Atomic.
@@ -191,6 +193,12 @@ class Tier(ABC):
         self._counters.removals += removed
         return removed
 
+    def hit(self, entry: Entry) -> Hit[Any]:
+        """Show an entry of this tier as a caller sees it."""
+        now = self.clock.wall()
+        ttl = None if entry.expires is None else max(0.0, entry.expires - now)
+        return Hit(entry.value, self.name, max(0.0, now - entry.created), ttl)
+
     # --- what a backend writes ------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -226,11 +234,6 @@ class Tier(ABC):
         now = self.clock.wall()
         seconds = as_seconds(ttl)
         return Entry(value, now, None if seconds is None else now + seconds)
-
-    def _hit(self, entry: Entry) -> Hit[Any]:
-        now = self.clock.wall()
-        ttl = None if entry.expires is None else max(0.0, entry.expires - now)
-        return Hit(entry.value, self.name, max(0.0, now - entry.created), ttl)
 
     def _degrade(self, operation: TierOperation, key: Key | None, error: Exception) -> None:
         self._counters.failures += 1

@@ -1,0 +1,233 @@
+"""The cache a program uses: tiers, an engine and the decorators in one hand.
+
+:class:`FastCache` is best effort: a tier that is broken, full or away is a miss and an event, never an error of a memoized
+call. It belongs to no event loop and no thread; it may be made at import, used from many loops at once, and goes on
+working in the child after a fork.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import weakref
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import anyio.to_thread
+
+from acache import config
+from acache.caches.urls import tier_from_url
+from acache.clock import Duration
+from acache.context import PLAIN, IsolationSchema, current_scope
+from acache.engine import Call, Engine, Options, Route
+from acache.events import Events
+from acache.exceptions import KeyEncodingError
+from acache.keys import canonical, namespace_prefix
+from acache.locks import DEFAULT_TIMEOUT
+from acache.memoize import CLOSED, Decorator, Gate, Memoized, Studio, add_infos, memoized_of
+from acache.stats import CacheInfo, CacheStatistics, CallCounters
+from acache.tiers import ChainTier, MemoryTier, Tier
+from acache.types import Hit, Key, Params
+
+__all__ = ("FastCache",)
+
+T = TypeVar("T")
+
+#: Stands in a key where memoized calls have the digest of their function.
+_NO_FUNCTION = hashlib.sha256(b"acache get_or_set").hexdigest()[:12]
+
+
+class FastCache:
+    """Keep results in ``tiers``, read from the narrowest (memory) to the widest; one :class:`MemoryTier` by default.
+
+    ``namespace`` keeps caches that share a tier apart. ``host_timeout`` is how many seconds a call waits for another
+    process that computes the same key before it computes it itself. Opens lazily; ``async with`` closes it.
+    """
+
+    def __init__(self, *tiers: Tier, namespace: str = "", host_timeout: float = DEFAULT_TIMEOUT) -> None:
+        self.namespace = namespace
+        #: All tiers as one; usable on its own.
+        self.tier = ChainTier(*(tiers or (MemoryTier(),)))
+        self._gate = Gate()
+        #: Subscribe a sink here to hear of every call and every tier.
+        self.events = Events(on_change=self._adjust_gate)
+        self.tier.events.add_parent(self.events)
+        self._engine = Engine(self.tier, self.events, host_timeout=host_timeout)
+        self.studio = Studio(self._engine, self._gate, namespace)
+        self._counters = CallCounters()
+        studio = self.studio
+        #: Serve what is stored, else compute once and store.
+        self.memoize = Decorator("memoize", lambda: studio)
+        #: Always compute, then store over what is there.
+        self.record = Decorator("record", lambda: studio)
+        #: Serve what is stored, else raise ``ReplayMissError``; never compute.
+        self.replay = Decorator("replay", lambda: studio)
+        self._adjust_gate()
+        config.on_change(_weakly(self._adjust_gate))
+
+    @classmethod
+    def from_url(cls, *urls: str, namespace: str = "", host_timeout: float = DEFAULT_TIMEOUT) -> Self:
+        """Make a cache of the tiers that ``urls`` name.
+
+        ``memory://?max_entries=10000&max_bytes=64MB`` and ``disk://~/.cache/app?version=1&codec=json``. Raises
+        :class:`~acache.exceptions.ConfigurationError` for an unknown scheme or option, naming those it knows.
+        """
+        return cls(*(tier_from_url(url) for url in urls), namespace=namespace, host_timeout=host_timeout)
+
+    def __repr__(self) -> str:
+        tiers = ", ".join(tier.name for tier in self.tier.tiers)
+        return f"<{type(self).__name__} {tiers} in_flight={len(self._engine.flights)}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of what the tiers hold open. Idempotent; a cache that is used again opens again."""
+        await self.tier.aclose()
+
+    # --- results of functions -------------------------------------------------------------------------------------
+
+    async def get(
+        self,
+        function: Callable[..., Any],
+        params: Params,
+        *,
+        ischema: IsolationSchema | None = None,
+        custom_params_encoder: Callable[..., Any] | None = None,
+        custom_result_decoder: Callable[[Any], Any] | None = None,
+    ) -> Hit[Any] | None:
+        """Return what is stored for ``function(*params[0], **params[1])``, or ``None``; compute nothing.
+
+        ``function`` is raw or memoized; options that are not given are those it was memoized with. Raises
+        :class:`~acache.exceptions.CustomParamsEncoderRequiredError` for an argument that cannot be part of a key.
+        """
+        memoized = self._memoized(function, ischema, custom_params_encoder, decoder=custom_result_decoder)
+        args, kwargs = params
+        return await memoized.cache_get(*args, **kwargs)
+
+    async def insert(
+        self,
+        function: Callable[..., Any],
+        params: Params,
+        result: Any,
+        *,
+        ischema: IsolationSchema | None = None,
+        custom_params_encoder: Callable[..., Any] | None = None,
+        custom_result_encoder: Callable[[Any], Any] | None = None,
+    ) -> bool:
+        """Store ``result`` for a call that has none; tell whether it was stored. Never overwrites.
+
+        Raises as :meth:`get`, and :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a result that a
+        tier cannot encode.
+        """
+        memoized = self._memoized(function, ischema, custom_params_encoder, encoder=custom_result_encoder)
+        args, kwargs = params
+        return await memoized.cache_insert(result, *args, **kwargs)
+
+    def _memoized(
+        self,
+        function: Callable[..., Any],
+        schema: IsolationSchema | None,
+        params_encoder: Callable[..., Any] | None,
+        *,
+        encoder: Callable[[Any], Any] | None = None,
+        decoder: Callable[[Any], Any] | None = None,
+    ) -> Memoized:
+        known = memoized_of(function)
+        if known is None or known.engine is not self._engine:
+            raw = function if known is None else known.function
+            known = self.studio.registry.find(raw) or self.studio.memoized(raw, "memoize", {})
+        return known.variant(schema, params_encoder, encoder=encoder, decoder=decoder)
+
+    # --- values under keys of one's own ---------------------------------------------------------------------------
+
+    @overload
+    async def get_or_set(
+        self, key: object, factory: Callable[[], Awaitable[T]], *, ttl: Duration | None = None
+    ) -> T: ...
+    @overload
+    async def get_or_set(self, key: object, factory: Callable[[], T], *, ttl: Duration | None = None) -> T: ...
+    async def get_or_set(self, key: object, factory: Callable[[], Any], *, ttl: Duration | None = None) -> Any:
+        """Return what is stored under ``key``, else what ``factory()`` gives, computed once for all who ask.
+
+        ``key`` is any object that can be encoded. ``factory`` is called in a worker thread unless it is an
+        ``async def``; what it returns is awaited if it can be. Raises what ``factory`` raises, stores nothing then.
+        """
+        options = Options.build("get_or_set", ttl=ttl)
+
+        async def compute() -> Any:
+            is_async = inspect.iscoroutinefunction(factory)
+            value = factory() if is_async else await anyio.to_thread.run_sync(partial(factory))
+            return await value if inspect.isawaitable(value) else value
+
+        route = self._engine.route("memoize", current_scope())
+        if route is Route.BYPASS:
+            self._engine.bypass("get_or_set", self._counters)
+            return await compute()
+        started = self._engine.clock.monotonic()
+        call = Call("get_or_set", self._key(key), compute, options, self._counters, started)
+        return await self._engine.run(call, route)
+
+    async def delete(self, key: object) -> bool:
+        """Remove what :meth:`get_or_set` stored under ``key``; what computes it now is not stored."""
+        return await self._engine.remove(self._key(key))
+
+    def _key(self, key: object) -> Key:
+        try:
+            digest = hashlib.sha256(canonical(key)).hexdigest()
+        except KeyEncodingError as error:
+            error.add_note("get_or_set() takes any object that has a stable encoding, or a __cache_key__() method")
+            raise
+        return Key(namespace_prefix(self.namespace) + _NO_FUNCTION + digest[:44])
+
+    # --- the whole cache ------------------------------------------------------------------------------------------
+
+    async def clear(self) -> None:
+        """Remove every entry of this cache's namespace (without one: every entry); what computes now is not stored."""
+        await self._engine.clear(namespace_prefix(self.namespace) if self.namespace else "")
+
+    def lock(self, timeout: float | None = None) -> AbstractAsyncContextManager[object]:
+        """Hold the locks of all tiers, on disk too, for an ``async with`` block. Calls do not need it.
+
+        ``timeout`` is in seconds for all together. Raises :class:`~acache.exceptions.LockTimeoutError` or
+        :class:`~acache.exceptions.FileLockTimeoutError`, holding none.
+        """
+        return self.tier.lock(timeout)
+
+    def statistics(self) -> CacheStatistics:
+        """Return the counters of this moment: all calls, each function, each tier."""
+        functions = self.studio.registry.infos()
+        total = CacheInfo(0, 0, None, 0)
+        for info in (*functions.values(), self._counters.info()):
+            total = add_infos(total, info)
+        memory = self.tier.memory
+        if memory is not None:
+            total = total._replace(maxsize=memory.max_entries, currsize=len(memory))
+        tiers = tuple(tier.statistics() for tier in self.tier.tiers)
+        return CacheStatistics(total, functions, tiers, len(self._engine.flights))
+
+    def _adjust_gate(self) -> None:
+        """Close the hot path while somebody listens for every call, or a switch of the process is on."""
+        settings = config.settings()
+        plain = settings.enable and not settings.disable and not settings.recache and not self.events.active
+        self._gate.plain = PLAIN if plain else CLOSED
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Call a bound method for as long as its object lives, without keeping it alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            alive()
+
+    return call

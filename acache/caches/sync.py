@@ -1,0 +1,125 @@
+"""The same cache for callers that cannot await: every coroutine method as a plain one, over the bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Self, TypeVar, final, overload
+
+from acache.bridge import run_sync
+from acache.caches.fast import FastCache
+from acache.clock import Duration
+from acache.context import IsolationSchema
+from acache.stats import CacheStatistics
+from acache.types import Hit, Params
+
+__all__ = ("SyncCache",)
+
+T = TypeVar("T")
+
+
+@final
+class SyncCache:
+    """Use ``cache`` from plain threads. Methods mean what their namesakes of the cache mean, and block until done.
+
+    ``timeout`` is the seconds each call may take before :class:`~acache.exceptions.BridgeTimeoutError`; ``None``
+    is no limit. In a thread that runs an event loop every method raises :class:`~acache.exceptions.BridgeError` at once.
+    """
+
+    def __init__(self, cache: FastCache, *, timeout: float | None = None) -> None:
+        self.cache = cache
+        self.timeout = timeout
+        #: The decorators serve both kinds of callers already.
+        self.memoize = cache.memoize
+        self.record = cache.record
+        self.replay = cache.replay
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def get(
+        self,
+        function: Callable[..., Any],
+        params: Params,
+        *,
+        ischema: IsolationSchema | None = None,
+        custom_params_encoder: Callable[..., Any] | None = None,
+        custom_result_decoder: Callable[[Any], Any] | None = None,
+    ) -> Hit[Any] | None:
+        """Return what is stored for a call, or ``None``."""
+        hit: Hit[Any] | None = self._run(
+            partial(
+                self.cache.get,
+                function,
+                params,
+                ischema=ischema,
+                custom_params_encoder=custom_params_encoder,
+                custom_result_decoder=custom_result_decoder,
+            )
+        )
+        return hit
+
+    def insert(
+        self,
+        function: Callable[..., Any],
+        params: Params,
+        result: Any,
+        *,
+        ischema: IsolationSchema | None = None,
+        custom_params_encoder: Callable[..., Any] | None = None,
+        custom_result_encoder: Callable[[Any], Any] | None = None,
+    ) -> bool:
+        """Store ``result`` for a call that has none; tell whether it was stored."""
+        stored: bool = self._run(
+            partial(
+                self.cache.insert,
+                function,
+                params,
+                result,
+                ischema=ischema,
+                custom_params_encoder=custom_params_encoder,
+                custom_result_encoder=custom_result_encoder,
+            )
+        )
+        return stored
+
+    @overload
+    def get_or_set(self, key: object, factory: Callable[[], Awaitable[T]], *, ttl: Duration | None = None) -> T: ...
+    @overload
+    def get_or_set(self, key: object, factory: Callable[[], T], *, ttl: Duration | None = None) -> T: ...
+    def get_or_set(self, key: object, factory: Callable[[], Any], *, ttl: Duration | None = None) -> Any:
+        """Return what is stored under ``key``, else what ``factory()`` gives, computed once for all who ask."""
+        return self._run(partial(self.cache.get_or_set, key, factory, ttl=ttl))
+
+    def delete(self, key: object) -> bool:
+        """Remove what :meth:`get_or_set` stored under ``key``."""
+        return bool(self._run(partial(self.cache.delete, key)))
+
+    def clear(self) -> None:
+        """Remove every entry of the cache's namespace."""
+        self._run(self.cache.clear)
+
+    def close(self) -> None:
+        """Let go of what the tiers hold open."""
+        self._run(self.cache.aclose)
+
+    def statistics(self) -> CacheStatistics:
+        """Return the counters of this moment."""
+        return self.cache.statistics()
+
+    @contextmanager
+    def lock(self, timeout: float | None = None) -> Generator[None]:
+        """Hold the locks of all tiers for a ``with`` block."""
+        held = self.cache.lock(timeout)
+        self._run(held.__aenter__)
+        try:
+            yield
+        finally:
+            self._run(partial(held.__aexit__, None, None, None))
+
+    def _run(self, method: Callable[[], Awaitable[Any]]) -> Any:
+        return run_sync(method, timeout=self.timeout)

@@ -1,0 +1,40 @@
+"""What to do with a call, as a pure function of how it was declared and what is switched on."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Literal, TypeAlias
+
+from acache.context import Scope
+
+__all__ = ("Route", "Verb", "plan")
+
+#: How a function was decorated.
+Verb: TypeAlias = Literal["memoize", "record", "replay"]
+
+
+class Route(Enum):
+    """The way of one call through the engine."""
+
+    #: Run the function; read nothing, store nothing.
+    BYPASS = auto()
+    #: Run the function and store the result over what is there.
+    RECORD = auto()
+    #: Serve what is stored, else compute it once and store it.
+    LOOKUP = auto()
+    #: Serve what is stored, else refuse.
+    REPLAY = auto()
+    #: Refuse: nothing may be read and nothing may be computed.
+    REFUSE = auto()
+
+
+def plan(verb: Verb, scope: Scope, *, enabled: bool, recache: bool) -> Route:
+    """Choose the route. A replay never computes, whatever is switched on."""
+    off = scope.disabled or not enabled
+    if verb == "replay":
+        return Route.REFUSE if off else Route.REPLAY
+    if off:
+        return Route.BYPASS
+    if verb == "record" or scope.recompute or recache:
+        return Route.RECORD
+    return Route.LOOKUP

@@ -1,0 +1,221 @@
+"""The decorators: one callable object for each verb, used bare or with options, on every kind of function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, final, overload
+
+from acache.clock import Duration
+from acache.codecs import Codec
+from acache.context import DEFAULT_SCHEMA, IsolationSchema
+from acache.engine import CopyMode, Engine, FlightLevel, Options, StoreIf, Verb
+from acache.exceptions import ConfigurationError, UserError
+from acache.keys import KeyRecipe
+from acache.memoize.function import FACE_METHODS, Memoized
+from acache.memoize.hot import Gate
+from acache.memoize.method import MemoizedMethod, is_in_class
+from acache.memoize.protocols import AsyncMemoized, SyncMemoized
+from acache.memoize.registry import Registry
+
+__all__ = ("Decorator", "MemoizeOptions", "Studio", "memoized_of")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound="classmethod[Any, ..., Any] | staticmethod[..., Any]")
+
+
+class MemoizeOptions(TypedDict, total=False):
+    """The options of ``memoize``, ``record`` and ``replay``."""
+
+    #: How long a result is good: seconds, a timedelta or "10m". Default: for ever.
+    ttl: Duration | None
+    #: What names a call instead of its arguments: a callable over them, or a template such as ``"u:{user.id}"``.
+    key: Callable[..., Any] | str | None
+    #: Names of parameters that are no part of the key.
+    ignore: tuple[str, ...]
+    #: Part of the function's identity: change it when the function's meaning changes.
+    version: Any
+    #: Whether ``1``, ``1.0`` and ``True`` are different arguments (the default).
+    typed: bool
+    #: How far one computation serves; default: as far as the tiers reach.
+    flight: FlightLevel | None
+    #: How results become bytes: "pickle", "json", "raw" or a codec. Default: the tier's own.
+    codec: Codec | str | None
+    #: Whether callers share the stored object.
+    copy: CopyMode
+    #: Store a result only if this returns true for it.
+    store_if: StoreIf | None
+    #: Which forms of the environment are part of the key.
+    ischema: IsolationSchema | None
+    #: Turn the arguments into something a key can hold; may be async.
+    custom_params_encoder: Callable[..., Any] | None
+    #: Turn a result into what is stored, and back; both or neither; may be async.
+    custom_result_encoder: Callable[[Any], Any] | None
+    custom_result_decoder: Callable[[Any], Any] | None
+
+
+class _Applied(Protocol):
+    """A decorator with its options given."""
+
+    # A coroutine function is a callable too, and a staticmethod; the first overload that fits is meant.
+    @overload
+    def __call__(self, function: F, /) -> F: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncMemoized[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> SyncMemoized[P, R]: ...
+
+
+@final
+class Decorator:
+    """A verb to decorate functions with, bare (``@cache.memoize``) or with options (``@cache.memoize(ttl="10m")``)."""
+
+    __slots__ = ("_studio", "verb")
+
+    def __init__(self, verb: Verb, studio: Callable[[], Studio]) -> None:
+        self.verb: Verb = verb
+        self._studio = studio
+
+    def __repr__(self) -> str:
+        return f"<decorator {self.verb}>"
+
+    # A coroutine function is a callable too, and a staticmethod; the first overload that fits is meant.
+    @overload
+    def __call__(self, function: F, /) -> F: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncMemoized[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> SyncMemoized[P, R]: ...
+    @overload
+    def __call__(self, /, **options: Unpack[MemoizeOptions]) -> _Applied: ...
+    def __call__(self, function: Any = None, /, **options: Any) -> Any:
+        """Decorate ``function``, or return a decorator with these options.
+
+        Raises :class:`~acache.exceptions.ConfigurationError` for an option it does not know or that cannot be, and
+        :class:`~acache.exceptions.UserError` for a function whose results cannot be kept (a generator function).
+        """
+        studio = self._studio()
+        if function is not None:
+            return studio.decorate(function, self.verb, options)
+        check_options(options)
+
+        def apply(function: Any) -> Any:
+            return studio.decorate(function, self.verb, options)
+
+        return apply
+
+
+@final
+class Studio:
+    """Where one cache's functions are decorated: its engine, its namespace and its registry."""
+
+    def __init__(self, engine: Engine, gate: Gate, namespace: str) -> None:
+        self.engine = engine
+        self.gate = gate
+        self.namespace = namespace
+        self.registry = Registry()
+
+    def decorate(self, function: Any, verb: Verb, options: dict[str, Any]) -> Any:
+        """Return ``function`` memoized: a function, or a descriptor for one that lives in a class."""
+        if isinstance(function, staticmethod):
+            inner = cast("staticmethod[..., Any]", function).__func__
+            return staticmethod(self._face(self.memoized(inner, verb, options)))
+        if isinstance(function, classmethod):
+            memoized = self.memoized(cast("classmethod[Any, ..., Any]", function).__func__, verb, options)
+            return MemoizedMethod(memoized, self._face(memoized), owner_first=True)
+        memoized = self.memoized(function, verb, options)
+        face = self._face(memoized)
+        return MemoizedMethod(memoized, face) if is_in_class(memoized.function) else face
+
+    def memoized(self, function: Any, verb: Verb, options: dict[str, Any]) -> Memoized:
+        """Check the options and build what stands behind a face."""
+        check_options(options)
+        if not callable(function):
+            raise ConfigurationError(verb, f"decorate a function, not a {type(function).__name__}")
+        known = memoized_of(function)
+        if known is not None and known.engine is self.engine:
+            function = known.function  # one raw function, under another verb
+        _refuse_generators(function)
+        key, encoder = options.get("key"), options.get("custom_params_encoder")
+        ignore = tuple(options.get("ignore", ()))
+        recipe = KeyRecipe(
+            function,
+            namespace=self.namespace,
+            version=options.get("version"),
+            key=key,
+            ignore=ignore,
+            typed=options.get("typed", True),
+        )
+        built = Options.build(
+            recipe.label,
+            ttl=options.get("ttl"),
+            flight=options.get("flight"),
+            codec=options.get("codec"),
+            copy=options.get("copy", "share"),
+            store_if=options.get("store_if"),
+            encoder=options.get("custom_result_encoder"),
+            decoder=options.get("custom_result_decoder"),
+            typed=options.get("typed", True),
+        )
+        self.engine.check(recipe.label, built)
+        memory = self.engine.chain.memory
+        memoized = Memoized(
+            function,
+            verb=verb,
+            recipe=recipe,
+            options=built,
+            schema=_schema(recipe.label, options.get("ischema")),
+            params_encoder=encoder,
+            engine=self.engine,
+            gate=self.gate,
+            counters=self.registry.admit(recipe, function, trusted=key is not None),
+            # What a callable reads besides the arguments is unknown: such keys are made anew for every call.
+            hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),
+            skip_self=_first_parameter(function) in ignore,
+        )
+        self.registry.add(memoized)
+        return memoized
+
+    def _face(self, memoized: Memoized) -> Any:
+        face: Any = memoized.aio if memoized.is_async else memoized.sync
+        for name in FACE_METHODS:
+            setattr(face, name, getattr(memoized, name))
+        face.__acache__ = memoized
+        face.__acache_wrapped__ = memoized.function
+        return face
+
+
+def memoized_of(function: Any) -> Memoized | None:
+    """Return what stands behind a memoized function or method; ``None`` for any other."""
+    memoized = getattr(function, "__acache__", None)
+    return memoized if isinstance(memoized, Memoized) else None
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raise :class:`~acache.exceptions.ConfigurationError` for an unknown option."""
+    known = MemoizeOptions.__annotations__
+    for name in options:
+        if name not in known:
+            raise ConfigurationError(name, f"unknown option; known options: {', '.join(sorted(known))}")
+
+
+def _refuse_generators(function: Any) -> None:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        name = getattr(function, "__qualname__", type(function).__name__)
+        raise UserError(f"{name} is a generator function: what it yields can be used only once; return a list instead")
+
+
+def _schema(label: str, schema: IsolationSchema | None) -> IsolationSchema:
+    if schema is None:
+        return DEFAULT_SCHEMA
+    if not isinstance(schema, IsolationSchema):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
+        raise ConfigurationError("ischema", f"{label} needs an IsolationSchema, not a {type(schema).__name__}")
+    return schema
+
+
+def _first_parameter(function: Any) -> str | None:
+    try:
+        return next(iter(inspect.signature(function).parameters), None)
+    except (TypeError, ValueError):
+        return None

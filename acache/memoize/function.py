@@ -1,0 +1,295 @@
+"""One memoized function: from its arguments to a key, from a key to the engine, and everything ``fn.cache_*`` does."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, final
+
+import anyio.to_thread
+
+from acache.bridge import drive, in_event_loop, run_sync
+from acache.context import IsolationSchema, current_scope, isolation_key_now
+from acache.engine import Call, Engine, Options, Route, Verb
+from acache.exceptions import BridgeError
+from acache.keys import KeyRecipe
+from acache.memoize.hot import Cell, Cells, Gate, async_face, sync_face
+from acache.stats import CacheInfo, CallCounters
+from acache.types import MISSING, Hit, Key
+
+__all__ = ("FACE_METHODS", "Memoized")
+
+#: What a memoized function has besides being callable.
+FACE_METHODS: Final = (
+    "aio",
+    "cache_clear",
+    "cache_contains",
+    "cache_get",
+    "cache_info",
+    "cache_invalidate",
+    "cache_key",
+    "cache_parameters",
+    "cache_refresh",
+    "cache_set",
+    "sync",
+)
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+@final
+class Memoized:
+    """What stands behind the faces that callers see (:mod:`acache.memoize.hot`)."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        verb: Verb,
+        recipe: KeyRecipe,
+        options: Options,
+        schema: IsolationSchema,
+        params_encoder: Callable[..., Any] | None,
+        engine: Engine,
+        gate: Gate,
+        counters: CallCounters,
+        hot: bool,
+        skip_self: bool = False,
+    ) -> None:
+        self.function = function
+        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - asks how it is called, not whether
+        )
+        self.verb: Verb = verb
+        self.recipe = recipe
+        self.options = options
+        self.schema = schema
+        self.engine = engine
+        self.gate = gate
+        self.counters = counters
+        self.cells = Cells(skip=skip_self)
+        self._params_encoder = params_encoder
+        self.aio = async_face(self, hot=hot)
+        self.sync = sync_face(self, hot=hot)
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The clock that the deadlines of memory entries are in."""
+        return self.engine.clock.monotonic
+
+    def variant(
+        self,
+        schema: IsolationSchema | None,
+        params_encoder: Callable[..., Any] | None,
+        *,
+        encoder: Callable[[Any], Any] | None = None,
+        decoder: Callable[[Any], Any] | None = None,
+    ) -> Memoized:
+        """Return this function with other forms and coders, where they are given."""
+        if schema is None and params_encoder is None and encoder is None and decoder is None:
+            return self
+        options = replace(
+            self.options, encoder=encoder or self.options.encoder, decoder=decoder or self.options.decoder
+        )
+        return Memoized(
+            self.function,
+            verb=self.verb,
+            recipe=self.recipe,
+            options=options,
+            schema=schema or self.schema,
+            params_encoder=params_encoder or self._params_encoder,
+            engine=self.engine,
+            gate=self.gate,
+            counters=self.counters,
+            hot=False,
+        )
+
+    # --- keys -----------------------------------------------------------------------------------------------------
+
+    def key(self, args: Args, kwargs: Kwargs) -> Key:
+        """Make the key of a call without waiting; an async params encoder goes through the bridge."""
+        if self._params_encoder is None:
+            return self.recipe.digest(args, kwargs, self._isolation())
+        if inspect.iscoroutinefunction(self._params_encoder):
+            return run_sync(self.prepare, args, kwargs)
+        params = self._params_encoder(*args, **kwargs)
+        if inspect.isawaitable(params):
+            _close(params)
+            raise BridgeError(f"the params encoder of {self.recipe.label} is async and not an `async def`: make it one")
+        return self.recipe.digest(args, kwargs, self._isolation(), params)
+
+    async def prepare(self, args: Args, kwargs: Kwargs) -> Key:
+        """Make the key of a call."""
+        params: Any = MISSING
+        if self._params_encoder is not None:
+            params = self._params_encoder(*args, **kwargs)
+            if inspect.isawaitable(params):
+                params = await params
+        return self.recipe.digest(args, kwargs, self._isolation(), params)
+
+    def _isolation(self) -> str:
+        return isolation_key_now(self.schema, current_scope())
+
+    # --- calls ----------------------------------------------------------------------------------------------------
+
+    async def call_async(self, args: Args, kwargs: Kwargs, cell: Cell | None) -> Any:
+        """Carry out a call from a task; a plain function's body runs in a worker thread."""
+        started = self.now()
+        route = self.engine.route(self.verb, current_scope())
+        compute = partial(self._compute, args, kwargs)
+        if route is Route.BYPASS:
+            self.engine.bypass(self.recipe.label, self.counters)
+            return await compute()
+        call = self._call(await self.prepare(args, kwargs), compute, started)
+        value = await self.engine.run(call, route)
+        self._point(cell, call.key)
+        return value
+
+    def call_sync(self, args: Args, kwargs: Kwargs, cell: Cell | None) -> Any:
+        """Carry out a call from a thread; a plain function's body runs in this very thread."""
+        started = self.now()
+        route = self.engine.route(self.verb, current_scope())
+        if self.is_async:
+            return self._call_bridged(args, kwargs, cell, route, started)
+        body = partial(self.function, *args, **kwargs)
+        if route is Route.BYPASS:
+            self.engine.bypass(self.recipe.label, self.counters)
+            return body()
+        key = self.key(args, kwargs)
+        hit, value = self._peek(key, route, started)
+        if not hit:
+            blocked = asyncio.get_running_loop() if in_event_loop() else None
+
+            async def main(run_here: Callable[..., Awaitable[Any]]) -> Any:
+                # The body runs in the flight's context, so that it is known to be part of that flight.
+                call = self._call(key, lambda: run_here(body, copy_context()), started, blocked)
+                return await self.engine.run(call, route)
+
+            value = drive(main)
+        self._point(cell, key)
+        return value
+
+    def _call_bridged(self, args: Args, kwargs: Kwargs, cell: Cell | None, route: Route, started: float) -> Any:
+        if route in {Route.LOOKUP, Route.REPLAY} and not inspect.iscoroutinefunction(self._params_encoder):
+            key = self.key(args, kwargs)
+            hit, value = self._peek(key, route, started)
+            if hit:
+                self._point(cell, key)
+                return value
+        return run_sync(self.call_async, args, kwargs, cell)
+
+    def _peek(self, key: Key, route: Route, started: float) -> tuple[bool, Any]:
+        """Serve a sync call from memory without crossing to a loop, where that needs no waiting."""
+        if route not in {Route.LOOKUP, Route.REPLAY} or self.options.decoder is not None:
+            return False, None
+        call = self._call(key, _never, started)
+        found = self.engine.peek(call)
+        return (False, None) if found is None else (True, self.engine.deliver(call, found))
+
+    async def _compute(self, args: Args, kwargs: Kwargs) -> Any:
+        if self.is_async:
+            return await self.function(*args, **kwargs)
+        return await anyio.to_thread.run_sync(partial(self.function, *args, **kwargs))
+
+    def _call(
+        self,
+        key: Key,
+        compute: Callable[[], Awaitable[Any]],
+        started: float | None = None,
+        blocked: asyncio.AbstractEventLoop | None = None,
+    ) -> Call:
+        began = self.now() if started is None else started
+        return Call(self.recipe.label, key, compute, self.options, self.counters, began, blocked)
+
+    def _point(self, cell: Cell | None, key: Key) -> None:
+        """Lead later calls with the same arguments straight to the entry."""
+        memory = self.engine.chain.memory
+        if cell is not None and memory is not None:
+            node = memory.node(key)
+            if node is not None:
+                cell.node = node
+
+    # --- what callers ask of one call's entry ---------------------------------------------------------------------
+
+    @property
+    def _is_off(self) -> bool:
+        return self.engine.route("memoize", current_scope()) is Route.BYPASS
+
+    async def cache_get(self, *args: Any, **kwargs: Any) -> Hit[Any] | None:
+        """Return what is stored for a call, or ``None``; compute nothing."""
+        if self._is_off:
+            return None
+        return await self.engine.look_up(self._call(await self.prepare(args, kwargs), _never))
+
+    async def cache_set(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
+        """Store ``value`` as the result of a call, over what is there; tell whether it was stored."""
+        if self._is_off:
+            return False
+        key = await self.prepare(args, kwargs)
+        return await self.engine.put(self._call(key, _never), value, replace=True)
+
+    async def cache_insert(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
+        """Store ``value`` as the result of a call that has none; tell whether it was stored."""
+        if self._is_off:
+            return False
+        key = await self.prepare(args, kwargs)
+        return await self.engine.put(self._call(key, _never), value, replace=False)
+
+    async def cache_contains(self, *args: Any, **kwargs: Any) -> bool:
+        """Tell whether a call would be a hit."""
+        return not self._is_off and await self.engine.chain.contains(await self.prepare(args, kwargs))
+
+    async def cache_invalidate(self, *args: Any, **kwargs: Any) -> bool:
+        """Remove the entry of a call and tell whether there was one; what computes it now is not stored."""
+        return await self.engine.remove(await self.prepare(args, kwargs))
+
+    async def cache_refresh(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute a call now, store it over what is there, and return it."""
+        key = await self.prepare(args, kwargs)
+        return await self.engine.run(self._call(key, partial(self._compute, args, kwargs)), Route.RECORD)
+
+    async def cache_clear(self) -> None:
+        """Remove every entry of this function and version; what computes now is not stored."""
+        await self.engine.clear(self.recipe.prefix)
+
+    # --- plain ----------------------------------------------------------------------------------------------------
+
+    def cache_key(self, *args: Any, **kwargs: Any) -> str:
+        """Return the key of a call: 64 hex digits."""
+        return self.key(args, kwargs)
+
+    def cache_info(self) -> CacheInfo:
+        """Return the counters of this function, and its share of the memory tier."""
+        memory = self.engine.chain.memory
+        return self.counters.info(
+            uncounted_hits=self.cells.hits,
+            maxsize=None if memory is None else memory.max_entries,
+            currsize=0 if memory is None else memory.population(self.recipe.prefix),
+        )
+
+    def cache_parameters(self) -> dict[str, Any]:
+        """Return the options the function was decorated with."""
+        memory = self.engine.chain.memory
+        return {
+            "maxsize": None if memory is None else memory.max_entries,
+            "typed": self.options.typed,
+            "ttl": self.options.ttl,
+            "flight": self.options.flight,
+            "codec": None if self.options.codec is None else self.options.codec.name,
+            "copy": self.options.copy,
+        }
+
+
+async def _never() -> Any:
+    raise AssertionError("a look-up computes nothing")
+
+
+def _close(awaitable: Any) -> None:
+    close = getattr(awaitable, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,164 @@
+"""The hot path: a memory hit that builds no key and awaits nothing.
+
+The first call with given arguments makes a *cell*; a typed :func:`functools.lru_cache` (C code) leads later calls with
+equal arguments to it. A cell points at the memory tier's live entry. Eviction, expiry and invalidation kill the entry,
+and a dead entry sends the call down the full path, which points the cell at the next one.
+
+Equality of arguments must not be coarser than equality of keys. ``typed=True`` looks at the arguments' own types only, so
+a call whose arguments are not all of the types below (containers may hold ``1`` or ``True``, ``0.0`` equals ``-0.0``, a
+class may define any equality, an object may change) gets no cell and takes the full path. So no cell keeps an object of
+a caller's class alive either.
+
+The two faces are closures, and repeat four lines, because that is what a hit consists of: an instance with a
+``__call__`` takes half as long again. Hits are not counted here but derived: look-ups less the calls that went on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import lru_cache, wraps
+from typing import Any, Final, Protocol
+
+from acache.context import PLAIN, Scope, current_scope
+from acache.tiers.eviction import DEAD, Node
+
+__all__ = ("CLOSED", "Cell", "Cells", "Gate", "async_face", "sync_face")
+
+#: Cells a function keeps; a call beyond them takes the full path, which finds the same entry.
+MAX_CELLS: Final = 8192
+_EXACT: Final = frozenset({int, bool, str, bytes, type(None)})
+#: What an unhashable argument raises too: either way the call has no cell.
+_NO_CELL: Final = TypeError
+
+#: The scope of no call at all: a gate that holds it lets nobody through.
+CLOSED: Final = Scope()
+
+
+class Gate:
+    """Whether plain calls of one cache may take the hot path: ``plain`` is the scope they run in, or ``CLOSED``."""
+
+    __slots__ = ("plain",)
+
+    def __init__(self) -> None:
+        self.plain: Scope = PLAIN
+
+
+class Cell:
+    """Where the calls with some arguments find their entry."""
+
+    __slots__ = ("node",)
+
+    def __init__(self) -> None:
+        self.node: Node = DEAD
+
+
+class _Subject(Protocol):
+    """What a face needs of the memoized function behind it."""
+
+    function: Callable[..., Any]
+    cells: Cells
+
+    @property
+    def now(self) -> Callable[[], float]: ...
+    @property
+    def gate(self) -> Gate: ...
+    async def call_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], cell: Cell | None) -> Any: ...
+    def call_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], cell: Cell | None) -> Any: ...
+
+
+class Cells:
+    """The cells of one function, and what happened at them.
+
+    With ``skip``, the first argument (an ignored ``self``) has no part in finding the cell, and is not kept alive.
+    """
+
+    __slots__ = ("_made", "_table", "find", "went_on")
+
+    def __init__(self, *, skip: bool = False) -> None:
+        table = self._table = lru_cache(maxsize=MAX_CELLS, typed=True)(self._make)
+        self.find: Callable[..., Cell] = _without_first(table) if skip else table
+        self._made = 0
+        #: Calls that had a cell and went on to the full path.
+        self.went_on = 0
+
+    @property
+    def hits(self) -> int:
+        """How many calls the hot path has served."""
+        return max(0, self._table.cache_info().hits + self._made - self.went_on)
+
+    def _make(self, *args: object, **kwargs: object) -> Cell:
+        for value in (*args, *kwargs.values()):
+            kind = type(value)
+            if kind not in _EXACT and (kind is not float or value == 0.0):
+                raise _NO_CELL  # and the table keeps nothing
+        self._made += 1
+        return Cell()
+
+
+def _without_first(find: Callable[..., Cell]) -> Callable[..., Cell]:
+    def find_without_first(_first: object, *args: Any, **kwargs: Any) -> Cell:
+        return find(*args, **kwargs)
+
+    return find_without_first
+
+
+def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return the ``async def`` that callers of a memoized coroutine function call."""
+    function, call = subject.function, subject.call_async
+    if not hot:
+
+        @wraps(function)
+        async def cold_face(*args: Any, **kwargs: Any) -> Any:
+            return await call(args, kwargs, None)
+
+        return cold_face
+    cells, find, now, gate = subject.cells, subject.cells.find, subject.now, subject.gate
+
+    @wraps(function)
+    async def face(*args: Any, **kwargs: Any) -> Any:
+        if current_scope() is not gate.plain:
+            return await call(args, kwargs, None)
+        try:
+            cell = find(*args, **kwargs)
+        except TypeError:
+            return await call(args, kwargs, None)
+        node = cell.node
+        value = node.value  # first the value, then whether it was still live
+        if node.live and (node.deadline is None or now() < node.deadline):
+            node.visited = True
+            return value
+        cells.went_on += 1
+        return await call(args, kwargs, cell)
+
+    return face
+
+
+def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
+    """Return the ``def`` that callers of a memoized plain function call."""
+    function, call = subject.function, subject.call_sync
+    if not hot:
+
+        @wraps(function)
+        def cold_face(*args: Any, **kwargs: Any) -> Any:
+            return call(args, kwargs, None)
+
+        return cold_face
+    cells, find, now, gate = subject.cells, subject.cells.find, subject.now, subject.gate
+
+    @wraps(function)
+    def face(*args: Any, **kwargs: Any) -> Any:
+        if current_scope() is not gate.plain:
+            return call(args, kwargs, None)
+        try:
+            cell = find(*args, **kwargs)
+        except TypeError:
+            return call(args, kwargs, None)
+        node = cell.node
+        value = node.value  # as above
+        if node.live and (node.deadline is None or now() < node.deadline):
+            node.visited = True
+            return value
+        cells.went_on += 1
+        return call(args, kwargs, cell)
+
+    return face

@@ -1,0 +1,85 @@
+"""Which functions share one cache: their identities, and the statistics that belong to an identity.
+
+One identity (module, qualified name, version) is one key space. A second function of the same identity is welcome when it
+is the same code with the same captured values (a local function made again, a module reloaded), and refused otherwise:
+it would be served the first one's results.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, final
+
+from acache.exceptions import DuplicateIdentityError
+from acache.keys import KeyRecipe, differs, fingerprint
+from acache.memoize.function import Memoized
+from acache.stats import CacheInfo, CallCounters
+
+__all__ = ("Registry",)
+
+
+@final
+class Registry:
+    """The functions memoized on one cache."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._counters: dict[str, tuple[str, CallCounters]] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._by_function: weakref.WeakValueDictionary[int, Memoized] = weakref.WeakValueDictionary()
+
+    def admit(self, recipe: KeyRecipe, function: Callable[..., Any], *, trusted: bool) -> CallCounters:
+        """Register an identity and return its counters.
+
+        Raises :class:`~acache.exceptions.DuplicateIdentityError` for other code or other captured values, unless
+        ``trusted`` (the caller names the keys with ``key=``).
+        """
+        mark = None if trusted else fingerprint(function)
+        with self._mutex:
+            known = self._fingerprints.setdefault(recipe.prefix, mark) if mark is not None else None
+            counters = self._counters.setdefault(recipe.prefix, (recipe.label, CallCounters()))[1]
+        if mark is not None and known is not None and known != mark:
+            raise DuplicateIdentityError(recipe.label, differs(mark, known))
+        return counters
+
+    def add(self, memoized: Memoized) -> None:
+        """Remember a memoized function for as long as somebody holds it."""
+        with self._mutex:
+            self._by_function[id(memoized.recipe.identity.function)] = memoized
+
+    def find(self, function: Callable[..., Any]) -> Memoized | None:
+        """Return what a raw function was memoized as, the last time."""
+        memoized = self._by_function.get(id(function))
+        # An id may be used again after its function is gone: trust the function, not the id.
+        return memoized if memoized is not None and memoized.recipe.identity.function is function else None
+
+    def infos(self) -> dict[str, CacheInfo]:
+        """Return the statistics of each identity, by label; identities of one label are added up."""
+        with self._mutex:
+            counted = list(self._counters.items())
+            alive = list(self._by_function.values())
+        hot: dict[str, int] = {}
+        shares: dict[str, Memoized] = {}
+        for memoized in alive:
+            prefix = memoized.recipe.prefix
+            hot[prefix] = hot.get(prefix, 0) + memoized.cells.hits
+            shares[prefix] = memoized
+        result: dict[str, CacheInfo] = {}
+        for prefix, (label, counters) in counted:
+            share = shares.get(prefix)
+            now = None if share is None else share.cache_info()
+            info = counters.info(
+                uncounted_hits=hot.get(prefix, 0),
+                maxsize=None if now is None else now.maxsize,
+                currsize=0 if now is None else now.currsize,
+            )
+            result[label] = info if label not in result else add_infos(result[label], info)
+        return result
+
+
+def add_infos(one: CacheInfo, other: CacheInfo) -> CacheInfo:
+    """Add the counts of two; both are of one memory tier."""
+    sums = {name: getattr(one, name) + getattr(other, name) for name in CacheInfo._fields if name != "maxsize"}
+    return CacheInfo(maxsize=one.maxsize if one.maxsize is not None else other.maxsize, **sums)

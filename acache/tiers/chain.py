@@ -1,0 +1,182 @@
+"""Several tiers as one: read the narrow one first, write the wide one first.
+
+A hit below fills the tiers above. A write goes to the widest tier first, and an insert that loses there goes nowhere, so
+that a narrow tier never holds what the shared one refused. Writes and removals of one key are serialized; a fill that
+began before a write or removal of its key gives way to it (:class:`_Watch`), so no tier ever gets an old value back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, final
+
+from acache.codecs import Codec
+from acache.exceptions import ConfigurationError
+from acache.keys import encode_key
+from acache.locks import BLOCKING, KeyedLock, acquire_many_locks
+from acache.tiers.base import Tier
+from acache.tiers.memory import MemoryTier
+from acache.types import Entry, Hit, Key, Written
+
+__all__ = ("ChainTier",)
+
+
+class _Watch:
+    """Whether what a reader found below may still be copied above."""
+
+    __slots__ = ("fresh",)
+
+    def __init__(self) -> None:
+        self.fresh = True
+
+
+@final
+class ChainTier(Tier):
+    """Use ``tiers`` as one, from the narrowest reach (this process) to the widest. Chains inside are flattened."""
+
+    def __init__(self, *tiers: Tier, name: str = "chain") -> None:
+        flat = [part for tier in tiers for part in (tier.tiers if isinstance(tier, ChainTier) else (tier,))]
+        if not flat:
+            raise ConfigurationError("ChainTier", "give it at least one tier")
+        super().__init__(name=name, clock=flat[0].clock)
+        self.tiers: tuple[Tier, ...] = tuple(sorted(dict.fromkeys(flat), key=lambda tier: tier.reach))
+        self.reach = self.tiers[-1].reach
+        self.has_strong_consistency = self.tiers[-1].has_strong_consistency
+        #: The tier that hot paths look into without waiting, if the chain has one.
+        self.memory: MemoryTier | None = next((tier for tier in self.tiers if isinstance(tier, MemoryTier)), None)
+        for tier in self.tiers:
+            tier.events.add_parent(self.events)
+        self._writing: KeyedLock[Key] = KeyedLock()
+        self._mutex = threading.Lock()
+        self._watches: dict[Key, set[_Watch]] = {}
+
+    async def get(self, key: object) -> Hit[Any] | None:
+        """Return what the narrowest tier that has it holds; the hit names that tier."""
+        found = await self.find(encode_key(key))
+        return None if found is None else found[1].hit(found[0])
+
+    async def read(self, key: Key, codec: Codec | None = None) -> Entry | None:
+        """Return the entry of the narrowest tier that has it; fill the tiers above."""
+        found = await self.find(key, codec)
+        return None if found is None else found[0]
+
+    async def find(self, key: Key, codec: Codec | None = None) -> tuple[Entry, Tier] | None:
+        """Return the live entry and the tier that had it; fill the tiers above."""
+        with self._watching(key) as watch:
+            for depth, tier in enumerate(self.tiers):
+                entry = await tier.read(key, codec)
+                if entry is not None:
+                    self._counters.hits += 1
+                    for above in reversed(self.tiers[:depth]):
+                        await self._fill(above, key, entry, codec, watch)
+                    return entry, tier
+        self._counters.misses += 1
+        return None
+
+    async def publish(
+        self, key: Key, entry: Entry, *, replace: bool, codec: Codec | None, still: Callable[[], bool]
+    ) -> Written:
+        """Write as :meth:`write` does, if ``still()`` holds once every earlier change of ``key`` is through."""
+        async with self._writing.hold(key, BLOCKING):
+            if not still():
+                return Written.FAILED
+            return await self._write_through(key, entry, codec, replace=replace)
+
+    async def aclose(self) -> None:
+        """Close every tier."""
+        for tier in self.tiers:
+            await tier.aclose()
+
+    def lock(self, timeout: float | None = None) -> AbstractAsyncContextManager[object]:
+        """Hold the locks of all tiers, or none; ``timeout`` seconds bound the whole."""
+        return acquire_many_locks(*self.tiers, timeout=timeout)
+
+    # --- the primitives -------------------------------------------------------------------------------------------
+
+    async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
+        return await self.read(key, codec)
+
+    async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
+        async with self._writing.hold(key, BLOCKING):
+            return await self._write_through(key, entry, codec, replace=replace)
+
+    async def _write_through(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
+        result = Written.FAILED
+        try:
+            for tier in reversed(self.tiers):
+                self._end_watches(key)
+                # Once the wider tier has taken it, a narrower one must hold the same.
+                written = await tier.write(key, entry, replace=replace or result is Written.NEW, codec=codec)
+                if written is Written.PRESENT:
+                    return written
+                if written is Written.NEW:
+                    result = written
+        except BaseException:
+            # Cancelled half-way: a wider tier may have the new entry, so memory must not go on serving the old one.
+            if self.memory is not None:
+                self.memory.forget(key)
+            raise
+        return result
+
+    async def _remove(self, key: Key) -> bool:
+        removed = False
+        async with self._writing.hold(key, BLOCKING):
+            for tier in reversed(self.tiers):
+                self._end_watches(key)
+                removed = await tier.remove(key) or removed
+        return removed
+
+    async def _clear(self, prefix: str) -> None:
+        # What is being written now is through before the clearing begins; what starts later is newer than it.
+        under_way = self._writing.keys()
+        for key in under_way:
+            if key.startswith(prefix):
+                async with self._writing.hold(key, BLOCKING):
+                    pass
+        for tier in reversed(self.tiers):
+            self._end_watches(None)
+            await tier.clear(prefix=prefix)
+
+    async def _scan(self) -> AsyncGenerator[Key]:
+        seen: set[Key] = set()
+        for tier in self.tiers:
+            async for key in tier.keys():
+                if key not in seen:
+                    seen.add(key)
+                    yield key
+
+    # --- fills ----------------------------------------------------------------------------------------------------
+
+    async def _fill(self, tier: Tier, key: Key, entry: Entry, codec: Codec | None, watch: _Watch) -> None:
+        if isinstance(tier, MemoryTier):
+            with self._mutex:  # no change of the key can come between the check and the write, from any thread
+                if watch.fresh:
+                    tier.put(key, entry, replace=False)
+            return
+        async with self._writing.hold(key, BLOCKING):
+            if watch.fresh:
+                await tier.write(key, entry, replace=False, codec=codec)
+
+    @contextmanager
+    def _watching(self, key: Key) -> Generator[_Watch]:
+        watch = _Watch()
+        with self._mutex:
+            self._watches.setdefault(key, set()).add(watch)
+        try:
+            yield watch
+        finally:
+            with self._mutex:
+                watches = self._watches[key]
+                watches.discard(watch)
+                if not watches:
+                    del self._watches[key]
+
+    def _end_watches(self, key: Key | None) -> None:
+        """Refuse the fills under way for ``key``, or for every key."""
+        with self._mutex:
+            groups = list(self._watches.values()) if key is None else [self._watches.get(key, set[_Watch]())]
+            for watches in groups:
+                for watch in watches:
+                    watch.fresh = False

@@ -1,0 +1,29 @@
+"""The plan of a call: every combination of verb and switches."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from acache.context import Scope
+from acache.engine import Route, Verb, plan
+
+NORMAL = {"memoize": Route.LOOKUP, "record": Route.RECORD, "replay": Route.REPLAY}
+
+
+@pytest.mark.parametrize(
+    ("verb", "disabled", "recompute", "enabled", "recache"),
+    list(product(get_args(Verb), *[[False, True]] * 4)),
+)
+def test_every_combination(verb: Verb, *, disabled: bool, recompute: bool, enabled: bool, recache: bool) -> None:
+    """Off beats everything; a replay never computes; recomputing makes a memoize a record."""
+    scope = Scope(disabled=disabled, recompute=recompute)
+    if disabled or not enabled:
+        expected = Route.REFUSE if verb == "replay" else Route.BYPASS
+    elif verb == "memoize" and (recompute or recache):
+        expected = Route.RECORD
+    else:
+        expected = NORMAL[verb]
+    assert plan(verb, scope, enabled=enabled, recache=recache) is expected

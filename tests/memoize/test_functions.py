@@ -1,0 +1,312 @@
+"""Which functions can be memoized, what they are to their callers afterwards, and which pairs are refused."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from acache import FastCache, MemoryTier
+from acache.exceptions import (
+    ConfigurationError,
+    CustomParamsEncoderRequiredError,
+    CustomResultDecoderRequiredError,
+    CustomResultEncoderRequiredError,
+    DuplicateIdentityError,
+)
+
+shared = FastCache(MemoryTier())
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value class with every kind of memoized method."""
+
+    x: int
+
+    @shared.memoize
+    async def plus(self, n: int) -> int:
+        """Add."""
+        return self.x + n
+
+    @shared.memoize
+    def times(self, n: int) -> int:
+        """Multiply."""
+        return self.x * n
+
+    @shared.memoize
+    @classmethod
+    def named(cls, name: str) -> str:
+        """Name."""
+        return f"{cls.__name__}.{name}"
+
+    @classmethod
+    @shared.memoize
+    def named_inside(cls, name: str) -> str:
+        """Name."""
+        return f"{cls.__name__}.{name}"
+
+    @shared.memoize
+    @staticmethod
+    def twice(n: int) -> int:
+        """Double."""
+        return n * 2
+
+    @staticmethod
+    @shared.memoize
+    async def thrice(n: int) -> int:
+        """Triple."""
+        return n * 3
+
+
+class Sub(Point):
+    """A subclass, whose class methods are other calls."""
+
+
+class Session:
+    """A class whose instances cannot be part of a key."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.runs = 0
+
+    @shared.memoize(ignore=("self",))
+    async def fetch(self, url: str) -> str:
+        """Fetch."""
+        self.runs += 1
+        return f"{self.name}:{url}"
+
+    @shared.memoize
+    async def strict(self, url: str) -> str:
+        """Fetch, with self in the key."""
+        return url
+
+
+async def test_methods_are_keyed_by_their_instance() -> None:
+    """Self is an argument like any other: by value, if its class can be part of a key."""
+    assert (await Point(1).plus(2), await Point(5).plus(2), await Point(1).plus(n=2)) == (3, 7, 3)
+    assert (Point(2).times(3), Point(3).times(3)) == (6, 9)
+    assert Point(1).plus.cache_info().hits == 1
+
+
+async def test_a_bound_method_knows_its_instance() -> None:
+    """cache_* of a bound method take the call without self."""
+    point = Point(40)
+    assert await point.plus(2) == 42
+    hit = await point.plus.cache_get(2)
+    assert hit is not None
+    assert hit.value == 42
+    assert point.plus.cache_key(2) == Point.plus.cache_key(Point(40), 2)
+    assert await point.plus.cache_set(0, 2)
+    assert await point.plus(2) == 0
+    assert await point.plus.cache_invalidate(2)
+    assert await point.plus.aio(2) == 42
+    assert await asyncio.to_thread(point.plus.sync, 2) == 42
+    assert await Point.plus(point, 2) == 42
+    assert "Point.plus" in repr(point.plus)
+    assert point.plus.__name__ == "plus"
+    assert getattr(point.plus, "__self__", None) is point
+
+
+async def test_class_and_static_methods() -> None:
+    """Both orders of the decorators work, and a subclass is another class."""
+    # No type checker binds a classmethod under another decorator.
+    one: Any = Point
+    two: Any = Sub
+    assert (one.named("a"), two.named("a"), one.named("a")) == ("Point.a", "Sub.a", "Point.a")
+    assert (one.named_inside("b"), two.named_inside("b")) == ("Point.b", "Sub.b")
+    assert (one.twice(2), one(1).twice(2), await one.thrice(2)) == (4, 4, 6)
+    assert await one.named.cache_contains("a")
+    assert not await one.named.cache_contains("z")
+
+
+async def test_an_ignored_self_is_no_part_of_the_key() -> None:
+    """With ignore=("self",) instances share results; without, an instance that cannot be in a key is refused."""
+    one, two = Session("one"), Session("two")
+    assert (await one.fetch("u"), await two.fetch("u"), await two.fetch("u")) == ("one:u", "one:u", "one:u")
+    assert (one.runs, two.runs) == (1, 0)
+    with pytest.raises(CustomParamsEncoderRequiredError, match="ignore="):
+        await one.strict("u")
+
+
+async def test_callers_see_the_function_they_wrote(cache: FastCache) -> None:
+    """Name, doc, signature, kind and the original survive."""
+
+    @cache.memoize
+    async def f(x: int, *, y: str = "") -> int:
+        """Do it."""
+        return x
+
+    @cache.memoize
+    def g() -> None:
+        pass
+
+    assert (f.__name__, f.__doc__) == ("f", "Do it.")
+    assert list(inspect.signature(f).parameters) == ["x", "y"]
+    assert inspect.iscoroutinefunction(f)
+    assert not inspect.iscoroutinefunction(g)
+    assert inspect.iscoroutinefunction(g.aio)
+    assert not inspect.iscoroutinefunction(f.sync)
+    assert await f.__wrapped__(3) == 3
+    if sys.version_info < (3, 14):  # where it is not deprecated
+        assert asyncio.iscoroutinefunction(Point(1).plus)  # pyright: ignore[reportDeprecated] - not yet
+    assert f.cache_parameters()["typed"] is True
+
+
+async def test_partials_and_callable_objects(cache: FastCache) -> None:
+    """A partial is a call of its function with some arguments given; an object is called by what it equals."""
+
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    class Opaque:
+        def __call__(self, x: int) -> int:
+            return x
+
+    whole, part = cache.memoize(add), cache.memoize(functools.partial(add, 1))
+    assert (whole(1, 2), part(2)) == (3, 3)
+    assert whole.cache_key(1, 2) == part.cache_key(2)
+    with pytest.raises(CustomParamsEncoderRequiredError):
+        cache.memoize(Opaque())(2)
+    scaled = cache.memoize(Scale(3))
+    assert (scaled(2), scaled(2)) == (6, 6)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A callable with a value."""
+
+    factor: int
+
+    def __call__(self, x: int) -> int:
+        """Scale."""
+        return self.factor * x
+
+
+def make_adder(cache: FastCache, n: int, **options: Any) -> Callable[[int], int]:
+    """Memoize a closure."""
+
+    def adder(x: int) -> int:
+        return x + n
+
+    return cache.memoize(**options)(adder)
+
+
+async def test_k6_a_closure_with_other_captured_values_is_refused(cache: FastCache) -> None:
+    """K6: the same local function may be made again; one that captured something else would get its results."""
+    assert make_adder(cache, 1)(1) == 2
+    assert make_adder(cache, 1)(1) == 2
+    with pytest.raises(DuplicateIdentityError, match=r"captured values.*version= or key="):
+        make_adder(cache, 2)
+    assert make_adder(cache, 2, version=2)(1) == 3
+    assert make_adder(cache, 3, key=three_and)(1) == 4
+
+
+def three_and(x: int) -> tuple[int, int]:
+    return 3, x
+
+
+async def test_k6_other_code_under_one_name_is_refused(cache: FastCache) -> None:
+    """K6: a second function of the same identity with other code needs another version or key."""
+
+    def make(code: int) -> Callable[[], int]:
+        if code == 1:
+
+            def f() -> int:
+                return 1
+
+        else:
+
+            def f() -> int:
+                return 2
+
+        return f
+
+    assert cache.memoize(make(1))() == 1
+    with pytest.raises(DuplicateIdentityError, match="code"):
+        cache.memoize(make(2))
+    assert cache.memoize(version=2)(make(2))() == 2
+    other = FastCache(MemoryTier())
+    assert other.memoize(make(2))() == 2
+
+
+async def test_k6_a_lambda_needs_a_name(cache: FastCache) -> None:
+    """K6: every lambda of a module has one name, so it has to bring a version or a key."""
+    with pytest.raises(TypeError, match="version= or key="):
+        cache.memoize(same)
+    assert cache.memoize(version="same")(same)(2) == 2
+
+
+same: Callable[[int], int] = lambda x: x  # noqa: E731 - a lambda is the subject
+
+
+async def test_a_local_function_that_calls_itself(cache: FastCache) -> None:
+    """A closure may capture the memoized function it is about to become."""
+
+    @cache.memoize
+    def fib(n: int) -> int:
+        return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+    @cache.memoize
+    async def fib_async(n: int) -> int:
+        return n if n < 2 else await fib_async(n - 1) + await fib_async(n - 2)
+
+    assert await asyncio.to_thread(fib, 15) == 610
+    assert await fib_async(30) == 832_040
+    assert fib_async.cache_info().computed == 31
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"ttl": -1}, ConfigurationError, "ttl"),
+        ({"ttl": "soon"}, ConfigurationError, "ttl"),
+        ({"flight": "fleet"}, ConfigurationError, "flight"),
+        ({"flight": "host"}, ConfigurationError, "disk tier"),
+        ({"codec": "morse"}, ConfigurationError, "codec|morse"),
+        ({"copy": "maybe"}, ConfigurationError, "copy"),
+        ({"ignore": ("nobody",)}, ConfigurationError, "nobody"),
+        ({"key": "{nobody}"}, ConfigurationError, "nobody"),
+        ({"store_if": 3}, ConfigurationError, "store_if"),
+        ({"ischema": "all"}, ConfigurationError, "ischema"),
+        ({"tll": 3}, ConfigurationError, "tll.*ttl"),
+        ({"custom_result_encoder": str}, CustomResultDecoderRequiredError, "custom_result_decoder"),
+        ({"custom_result_decoder": str}, CustomResultEncoderRequiredError, "custom_result_encoder"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_options_are_refused_at_decoration(
+    cache: FastCache, options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    """An option that cannot be is an error, where the function is decorated, that names it."""
+
+    def f(x: int) -> int:
+        return x
+
+    with pytest.raises(error, match=text):
+        cache.memoize(**options)(f)
+
+
+def test_only_functions_are_decorated(cache: FastCache) -> None:
+    """What cannot be called cannot be memoized."""
+    with pytest.raises(ConfigurationError, match="decorate a function"):
+        cache.memoize(3)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def test_a_wrong_call_is_the_functions_own_error(cache: FastCache) -> None:
+    """Missing and unknown arguments raise the TypeError the function itself would raise."""
+
+    @cache.memoize
+    async def f(x: int) -> int:
+        return x
+
+    with pytest.raises(TypeError, match=r"f\(\).*missing"):
+        await f()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match="nope"):
+        await f(1, nope=2)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]

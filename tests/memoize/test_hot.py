@@ -1,0 +1,223 @@
+"""The hot path: it serves what is live, steps aside when it must, and keeps nothing alive."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from acache import FastCache, MemoryTier, config, isolate
+from acache.keys import KeyRecipe
+from acache.memoize import memoized_of
+from acache.testing import ManualClock
+
+Define = Callable[[Callable[..., Any]], Callable[..., Any]]
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def keys_built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Count the keys that are built: a hot hit builds none."""
+    built: list[object] = []
+    digest = KeyRecipe.digest
+
+    def counted(self: KeyRecipe, *args: Any, **kwargs: Any) -> Any:
+        built.append(args)
+        return digest(self, *args, **kwargs)
+
+    monkeypatch.setattr(KeyRecipe, "digest", counted)
+    return built
+
+
+async def test_a_hot_hit_builds_no_key(cache: FastCache, define: Define, call: Call, keys_built: list[object]) -> None:
+    """The first call makes a key; later calls with equal arguments of exact types make none, and are counted."""
+
+    @cache.memoize(ttl=60)
+    @define
+    def f(x: int, name: str = "", *, scale: float = 1.5) -> int:
+        return x
+
+    for _ in range(10):
+        await call(f, 1, "a", scale=2.5)
+    assert len(keys_built) == 1
+    assert f.cache_info().hits == 9
+
+
+@pytest.mark.parametrize("value", [(1,), [1], {1: 2}, 0.0, frozenset({1}), range(3)], ids=repr)
+async def test_coarse_equality_takes_the_full_path(
+    cache: FastCache, define: Define, call: Call, keys_built: list[object], value: Any
+) -> None:
+    """Arguments whose equality is coarser than their key's never get a cell."""
+
+    @cache.memoize
+    @define
+    def f(x: Any) -> str:
+        return repr(x)
+
+    for _ in range(3):
+        assert await call(f, value) == repr(value)
+    assert len(keys_built) == 3
+    assert f.cache_info().hits == 2
+
+
+async def test_arguments_of_user_classes_are_not_kept_alive(cache: FastCache, define: Define, call: Call) -> None:
+    """A call keeps its result, not the objects it was made with."""
+
+    class Handle:
+        def __cache_key__(self) -> str:
+            return "handle"
+
+    @cache.memoize(version=1)
+    @define
+    def f(handle: Handle) -> int:
+        return 1
+
+    handle = Handle()
+    gone = weakref.ref(handle)
+    await call(f, handle)
+    await call(f, handle)
+    del handle
+    gc.collect()
+    assert gone() is None
+
+
+async def test_an_object_that_changes_is_another_argument(cache: FastCache, define: Define, call: Call) -> None:
+    """An object with the same identity but another cache key gets another result."""
+
+    class Config:
+        level = 1
+
+        def __cache_key__(self) -> int:
+            return self.level
+
+    @cache.memoize(version=1)
+    @define
+    def f(config: Config) -> int:
+        return config.level
+
+    config = Config()
+    assert await call(f, config) == 1
+    config.level = 2
+    assert await call(f, config) == 2
+
+
+class Color(enum.IntEnum):
+    """An enum whose members equal integers."""
+
+    RED = 1
+
+
+async def test_enum_members_and_numbers_stay_apart(cache: FastCache, define: Define, call: Call) -> None:
+    """A member that equals 1 is not the argument 1."""
+
+    @cache.memoize
+    @define
+    def f(x: Any) -> str:
+        return type(x).__name__
+
+    assert [await call(f, 1), await call(f, Color.RED), await call(f, 1)] == ["int", "Color", "int"]
+
+
+async def test_a_dead_entry_sends_the_call_down_the_full_path(clock: ManualClock, define: Define, call: Call) -> None:
+    """After invalidation, eviction, expiry, a new set or clear, the hot path never serves the old value."""
+    cache = FastCache(MemoryTier(max_entries=2, clock=clock))
+    runs: list[int] = []
+
+    @cache.memoize(ttl=10)
+    @define
+    def f(x: int) -> int:
+        runs.append(x)
+        return len(runs)
+
+    assert [await call(f, 1), await call(f, 1)] == [1, 1]
+    await f.cache_invalidate(1)
+    assert [await call(f, 1), await call(f, 1)] == [2, 2]
+    await f.cache_set(99, 1)
+    assert [await call(f, 1), await call(f, 1)] == [99, 99]
+    clock.advance(11)
+    assert [await call(f, 1), await call(f, 1)] == [3, 3]
+    await cache.clear()
+    assert [await call(f, 1), await call(f, 1)] == [4, 4]
+    for other in range(10, 16):
+        await call(f, other)
+    assert await call(f, 1) > 4
+
+
+async def test_other_scopes_and_switches_close_the_hot_path(
+    cache: FastCache, define: Define, call: Call, keys_built: list[object]
+) -> None:
+    """A factor, a listener or a process-wide switch sends every call down the full path, and back afterwards."""
+
+    @cache.memoize
+    @define
+    def f(x: int) -> int:
+        return x
+
+    await call(f, 1)
+    built = len(keys_built)
+    with isolate(target="a"):
+        await call(f, 1)
+    assert len(keys_built) == built + 1
+    with cache.events.capture():
+        await call(f, 1)
+    assert len(keys_built) == built + 2
+    with config.override(recache=True):
+        await call(f, 1)
+    assert len(keys_built) == built + 3
+    with config.override(disable=True):
+        await call(f, 1)
+    await call(f, 1)  # the recomputed entry is another one, and has to be found once
+    await call(f, 1)
+    assert len(keys_built) == built + 4
+    assert f.cache_info().bypassed == 1
+
+
+async def test_a_key_callable_is_asked_every_time(cache: FastCache, define: Define, call: Call) -> None:
+    """What names a call may depend on more than its arguments, so the hot path steps aside for it."""
+    tenant = ["a"]
+
+    def with_tenant(x: int) -> tuple[str, int]:
+        return tenant[0], x
+
+    @cache.memoize(key=with_tenant)
+    @define
+    def f(x: int) -> str:
+        return tenant[0]
+
+    assert await call(f, 1) == "a"
+    tenant[0] = "b"
+    assert await call(f, 1) == "b"
+    tenant[0] = "a"
+    assert await call(f, 1) == "a"
+
+
+async def test_a_closed_cache_lets_go_of_dropped_functions(cache: FastCache) -> None:
+    """A function that was memoized and dropped is collected, with everything behind it."""
+
+    @cache.memoize
+    async def f(x: int) -> int:
+        return x
+
+    await f(1)
+    behind = memoized_of(f)
+    assert behind is not None
+    gone = weakref.ref(behind)
+    del f, behind
+    gc.collect()
+    assert gone() is None
+
+
+async def test_a_dropped_cache_is_collected() -> None:
+    """A cache that nobody holds goes away, though it listens for changes of the settings."""
+    cache = FastCache(MemoryTier())
+    gone = weakref.ref(cache)
+    del cache
+    gc.collect()
+    assert gone() is None
+    with config.override(recache=True):
+        await asyncio.sleep(0)

@@ -1,0 +1,204 @@
+"""What a chain does beyond the tier contract: where it reads, where it writes, and which races it wins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from acache.codecs import Codec
+from acache.exceptions import ConfigurationError
+from acache.testing import FaultyTier
+from acache.tiers import ChainTier, MemoryTier, Tier
+from acache.types import Entry, Key, Written
+
+KEY = Key("a" * 64)
+
+
+def wide(name: str = "wide") -> FaultyTier:
+    """Make a tier of host reach that a test can hold up."""
+    tier = FaultyTier(MemoryTier(name=name))
+    tier.reach = 1
+    return tier
+
+
+class LateTier(Tier):
+    """Finds what the tier it wraps holds at once, but answers reads only when a test lets it."""
+
+    reach = 1
+
+    def __init__(self, tier: MemoryTier) -> None:
+        super().__init__(name="late")
+        self.tier = tier
+        self.found = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
+        entry = await self.tier.read(key)
+        self.found.set()
+        await self.answer.wait()
+        return entry
+
+    async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
+        return await self.tier.write(key, entry, replace=replace)
+
+    async def _remove(self, key: Key) -> bool:
+        return await self.tier.remove(key)
+
+    async def _scan(self) -> AsyncGenerator[Key]:
+        async for key in self.tier.keys():
+            yield key
+
+
+def entry(value: object) -> Entry:
+    return Entry(value, created=0.0)
+
+
+def held(tier: MemoryTier) -> object:
+    node = tier.node(KEY)
+    return None if node is None else node.value
+
+
+def test_tiers_are_ordered_and_flattened() -> None:
+    """A chain goes from the narrowest reach to the widest, whatever the order it was given; chains inside dissolve."""
+    memory, disk = MemoryTier(), wide()
+    chain = ChainTier(ChainTier(disk), memory, disk)
+    assert chain.tiers == (memory, disk)
+    assert (chain.memory, chain.reach) == (memory, 1)
+    with pytest.raises(ConfigurationError, match="at least one"):
+        ChainTier()
+
+
+async def test_a_hit_below_fills_the_tiers_above() -> None:
+    """What the wide tier had is in memory afterwards, and the hit names where it was."""
+    memory, disk = MemoryTier(), wide()
+    chain = ChainTier(memory, disk)
+    await disk.write(KEY, entry("v"), replace=False)
+    hit = await chain.get(KEY)
+    assert hit is not None
+    assert (hit.value, hit.tier) == ("v", "wide")
+    assert held(memory) == "v"
+    again = await chain.get(KEY)
+    assert again is not None
+    assert again.tier == "memory"
+
+
+async def test_an_insert_that_loses_below_goes_nowhere() -> None:
+    """Memory never holds what the shared tier refused."""
+    memory, disk = MemoryTier(), wide()
+    await disk.write(KEY, entry("first"), replace=False)
+    assert await ChainTier(memory, disk).write(KEY, entry("second"), replace=False) is Written.PRESENT
+    assert held(memory) is None
+
+
+async def test_an_insert_that_wins_below_replaces_what_is_above() -> None:
+    """When the wide tier lost its entry, the new one is the entry in every tier."""
+    memory, disk = MemoryTier(), wide()
+    memory.put(KEY, entry("old"), replace=False)
+    assert await ChainTier(memory, disk).write(KEY, entry("new"), replace=False) is Written.NEW
+    assert held(memory) == "new"
+
+
+async def test_a_broken_wide_tier_leaves_the_narrow_one_working() -> None:
+    """An outage below is a miss below; what can be stored above is."""
+    memory, disk = MemoryTier(), wide()
+    chain = ChainTier(memory, disk)
+    disk.fail("*", error=OSError)
+    assert await chain.set("k", 1)
+    hit = await chain.get("k")
+    assert hit is not None
+    assert hit.value == 1
+    assert await chain.get("other") is None
+
+
+@pytest.mark.parametrize("change", ["remove", "set", "clear"])
+async def test_a_change_beats_a_fill_that_began_before_it(change: str) -> None:
+    """A reader that found the old value below must not put it above after a delete, a set or a clear of its key."""
+    memory, late = MemoryTier(), LateTier(MemoryTier())
+    chain = ChainTier(memory, late)
+    await late.write(KEY, entry("old"), replace=False)
+    reader = asyncio.create_task(chain.read(KEY))
+    await late.found.wait()
+    if change == "remove":
+        assert await chain.remove(KEY)
+    elif change == "clear":
+        await chain.clear()
+    else:
+        await chain.write(KEY, entry("new"), replace=True)
+    late.answer.set()
+    found = await reader
+    assert found is not None
+    assert found.value == "old"  # the reader began before the change, and may see what was there then
+    assert held(memory) == ("new" if change == "set" else None)
+
+
+async def test_a_clear_spares_the_fills_that_begin_after_it() -> None:
+    """Fills work again once a change is through."""
+    memory, late = MemoryTier(), LateTier(MemoryTier())
+    late.answer.set()
+    chain = ChainTier(memory, late)
+    await chain.clear()
+    await late.write(KEY, entry("v"), replace=False)
+    await chain.read(KEY)
+    assert held(memory) == "v"
+
+
+async def test_writes_of_one_key_leave_all_tiers_agreeing() -> None:
+    """Two sets at once: whichever is last is last in every tier."""
+    memory, disk = MemoryTier(), wide()
+    chain = ChainTier(memory, disk)
+    hang = disk.hang("write", times=1)
+    first = asyncio.create_task(chain.write(KEY, entry("first"), replace=True))
+    await hang.reached.wait()
+    second = asyncio.create_task(chain.write(KEY, entry("second"), replace=True))
+    await asyncio.sleep(0)
+    hang.release()
+    await asyncio.gather(first, second)
+    below = await disk.read(KEY)
+    assert below is not None
+    assert held(memory) == below.value == "second"
+
+
+async def test_a_cancelled_set_does_not_leave_the_old_value_above_the_new_one() -> None:
+    """A set cancelled while the wide tier writes leaves memory without the old value."""
+    memory, disk = MemoryTier(), wide()
+    chain = ChainTier(memory, disk)
+    await chain.write(KEY, entry("old"), replace=True)
+    hang = disk.hang("write", times=1)
+    setting = asyncio.create_task(chain.write(KEY, entry("new"), replace=True))
+    await hang.reached.wait()
+    setting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await setting
+    assert held(memory) is None
+    hang.release()
+    assert len(chain._writing) == 0
+
+
+async def test_publish_asks_whether_it_still_may() -> None:
+    """A publication that lost its right stores nothing anywhere."""
+    memory, disk = MemoryTier(), wide()
+    chain = ChainTier(memory, disk)
+    assert await chain.publish(KEY, entry(1), replace=True, codec=None, still=lambda: False) is Written.FAILED
+    assert await chain.read(KEY) is None
+
+
+async def test_nothing_is_kept_of_reads_and_writes_that_ended() -> None:
+    """The books of fills and writes are empty when nothing is under way."""
+    chain = ChainTier(MemoryTier(), wide())
+    await chain.set("a", 1)
+    await chain.get("a")
+    await chain.get("b")
+    await chain.delete("a")
+    assert (len(chain._watches), len(chain._writing)) == (0, 0)
+
+
+async def test_keys_of_all_tiers_are_listed_once() -> None:
+    """An entry in two tiers is one key."""
+    memory, disk = MemoryTier(), wide()
+    chain = ChainTier(memory, disk)
+    await chain.set("both", 1)
+    await disk.set("below", 2)
+    keys = chain.keys()
+    assert len([key async for key in keys]) == 2

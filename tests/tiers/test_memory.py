@@ -1,0 +1,263 @@
+"""What the memory tier does beyond the tier contract: bounds, eviction, expiry on its own, live entries."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import weakref
+
+import pytest
+
+from acache.exceptions import ConfigurationError
+from acache.testing import ManualClock
+from acache.tiers import MemoryTier
+from acache.tiers.eviction import DEAD, Node, Sieve
+from acache.tiers.memory import estimate_size
+from acache.types import Entry, Key, Written
+
+
+def key(n: int) -> Key:
+    return Key(f"{n:064x}")
+
+
+def entry(value: object, expires: float | None = None) -> Entry:
+    return Entry(value, created=0.0, expires=expires)
+
+
+def check(tier: MemoryTier) -> None:
+    """Compare the table with the queue, which are kept apart: the same nodes, linked both ways, counted right."""
+    nodes: list[Node] = []
+    node = tier._queue._oldest
+    while node is not None:
+        assert node.newer is None or node.newer.older is node
+        nodes.append(node)
+        node = node.newer
+    assert {id(node) for node in nodes} == {id(node) for node in tier._nodes.values()}
+    assert len(nodes) == len(tier)
+    assert all(node.live for node in nodes)
+    assert tier._bytes == sum(node.size for node in nodes)
+    assert sum(tier._population.values()) == len(tier)
+    assert tier._queue._hand is None or tier._queue._hand in nodes
+
+
+def test_entries_are_bounded() -> None:
+    """More entries than max_entries are never held."""
+    tier = MemoryTier(max_entries=3)
+    for n in range(10):
+        assert tier.put(key(n), entry(n), replace=False) is Written.NEW
+        assert len(tier) <= 3
+        check(tier)
+    assert tier.statistics().evictions == 7
+
+
+def test_bytes_are_bounded() -> None:
+    """The estimated bytes never exceed max_bytes, and a value that alone exceeds it is not stored."""
+    tier = MemoryTier(max_bytes=10_000)
+    for n in range(20):
+        tier.put(key(n), entry(b"x" * 2_000), replace=False)
+        check(tier)
+    size = tier.statistics().bytes
+    assert size is not None
+    assert 4_000 < size <= 10_000
+    assert tier.put(key(99), entry(b"x" * 20_000), replace=False) is Written.FAILED
+    assert tier.peek(key(99)) is None
+    assert len(tier) == 4
+
+
+def test_a_value_grown_too_large_does_not_leave_the_old_one() -> None:
+    """Replacing a value by one that does not fit removes the old one: it is not what was set last."""
+    tier = MemoryTier(max_bytes=1_000)
+    tier.put(key(1), entry(b"small"), replace=False)
+    tier.put(key(1), entry(b"x" * 5_000), replace=True)
+    assert tier.peek(key(1)) is None
+    check(tier)
+
+
+def test_used_entries_survive_a_scan() -> None:
+    """Keys asked for once go before keys that were asked for again."""
+    tier = MemoryTier(max_entries=10)
+    for n in range(5):
+        tier.put(key(n), entry(n), replace=False)
+        tier.peek(key(n))
+    for n in range(100, 105):
+        tier.put(key(n), entry(n), replace=False)
+    for n in range(1_000, 1_005):  # the scan
+        tier.put(key(n), entry(n), replace=False)
+        check(tier)
+    assert [n for n in range(5) if tier.node(key(n)) is not None] == [0, 1, 2, 3, 4]
+
+
+def test_a_full_queue_of_used_entries_evicts_an_old_one_not_the_newcomer() -> None:
+    """When every entry was used since the hand passed, the newcomer still stays."""
+    tier = MemoryTier(max_entries=3)
+    for n in range(3):
+        tier.put(key(n), entry(n), replace=False)
+        tier.peek(key(n))
+    tier.put(key(9), entry(9), replace=False)
+    assert tier.node(key(9)) is not None
+    assert len(tier) == 3
+    check(tier)
+
+
+def test_the_hand_survives_the_removal_of_what_it_points_at() -> None:
+    """Removing the entry under the hand moves the hand on."""
+    queue = Sieve()
+    nodes = [Node(key(n), entry(n), None, 0) for n in range(3)]
+    for node in nodes:
+        queue.add(node)
+    nodes[0].visited = True
+    assert queue.victim() is nodes[1]
+    queue.discard(nodes[1])
+    assert queue.victim() is nodes[2]
+    queue.discard(nodes[2])
+    assert queue.victim() is nodes[0]
+    queue.discard(nodes[0])
+    assert queue.victim() is None
+
+
+def test_expired_entries_go_without_being_asked_for() -> None:
+    """A write drops what has expired meanwhile, so that expired entries do not pile up."""
+    clock = ManualClock()
+    tier = MemoryTier(clock=clock)
+    for n in range(100):
+        tier.put(key(n), entry(n, clock.wall() + 10), replace=False)
+    clock.advance(11)
+    tier.put(key(999), entry(None), replace=False)
+    assert len(tier) == 1
+    check(tier)
+
+
+def test_deadlines_of_removed_entries_do_not_pile_up() -> None:
+    """Setting one key for ever again keeps the list of deadlines short."""
+    clock = ManualClock()
+    tier = MemoryTier(clock=clock)
+    for n in range(1_000):
+        tier.put(key(1), entry(n, clock.wall() + 1_000_000), replace=True)
+    assert len(tier._expiring) < 200
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0 * 365])
+async def test_c1_a_wall_clock_that_jumps_changes_nothing(jump: float) -> None:
+    """Memory entries live by the monotonic clock: a jump of the wall clock neither kills nor revives."""
+    clock = ManualClock()
+    tier = MemoryTier(clock=clock)
+    await tier.set("k", "v", ttl=60)
+    clock.jump_wall(jump)
+    assert await tier.get("k") is not None
+    clock.advance(61)
+    assert await tier.get("k") is None
+
+
+def test_a_killed_node_says_so_before_it_drops_its_value() -> None:
+    """A reader that takes the value first and then sees a live node has a real value."""
+    tier = MemoryTier()
+    tier.put(key(1), entry("v"), replace=False)
+    node = tier.node(key(1))
+    assert node is not None
+    assert (node.live, node.value) == (True, "v")
+    tier.forget(key(1))
+    assert (node.live, node.value, node.entry) == (False, None, None)
+    assert DEAD.live is False
+
+
+def test_removed_values_are_released() -> None:
+    """Nothing holds a value that was removed, not even who still holds its node."""
+
+    class Value:
+        pass
+
+    tier = MemoryTier()
+    value = Value()
+    gone = weakref.ref(value)
+    tier.put(key(1), entry(value), replace=False)
+    node = tier.node(key(1))
+    del value
+    tier.forget(key(1))
+    gc.collect()
+    assert gone() is None
+    assert node is not None
+
+
+def test_a_value_whose_end_uses_the_tier_does_no_harm() -> None:
+    """A finalizer that runs while its value is evicted may use the tier."""
+    tier = MemoryTier(max_entries=1)
+
+    class Value:
+        def __del__(self) -> None:
+            tier.put(key(7), entry("from the grave"), replace=True)
+
+    tier.put(key(1), entry(Value()), replace=False)
+    tier.put(key(2), entry("v"), replace=False)
+    gc.collect()
+    check(tier)
+
+
+def test_the_population_of_a_function_is_counted() -> None:
+    """The entries of one function are those with its 20 digits in front."""
+    tier = MemoryTier()
+    for n in range(5):
+        tier.put(Key("a" * 20 + f"{n:044x}"), entry(n), replace=False)
+    tier.put(Key("b" * 20 + "0" * 44), entry(0), replace=False)
+    assert (tier.population("a" * 20), tier.population("b" * 20), tier.population("c" * 20)) == (5, 1, 0)
+    tier.forget(Key("b" * 20 + "0" * 44))
+    assert tier.population("b" * 20) == 0
+    check(tier)
+
+
+def test_threads_keep_the_structure_whole() -> None:
+    """Threads that put, peek and forget at once leave a consistent tier within its bounds."""
+    tier = MemoryTier(max_entries=50)
+    failures: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            for step in range(3_000):
+                n = (seed * 7919 + step * 104729) % 120
+                tier.put(key(n), entry(n), replace=step % 2 == 0)
+                node = tier.peek(key((n * 31) % 120))
+                value = None if node is None else node.value
+                assert node is None or not node.live or value == (n * 31) % 120
+                if step % 5 == 0:
+                    tier.forget(key((n * 17) % 120))
+        except BaseException as error:  # noqa: BLE001 - shown below
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert failures == []
+    check(tier)
+
+
+@pytest.mark.parametrize("option", ["max_entries", "max_bytes"])
+def test_a_limit_is_positive(option: str) -> None:
+    """A limit of zero is refused, and the option named."""
+    with pytest.raises(ConfigurationError, match=option):
+        MemoryTier(**{option: 0})  # type: ignore[arg-type] # which of them is the parameter
+
+
+def test_sizes_follow_containers_and_survive_circles() -> None:
+    """Sizes count what containers hold, each object once, and end on circles."""
+    assert estimate_size(b"x" * 1_000) > 1_000
+    assert estimate_size([b"x" * 1_000, b"y" * 1_000]) > 2_000
+    assert estimate_size({"a": (b"x" * 1_000,)}) > 1_000
+    shared = b"z" * 10_000
+    assert estimate_size([shared] * 5) < 2 * 10_000
+    circle: list[object] = []
+    circle.append(circle)
+    assert estimate_size(circle) > 0
+
+    class Holder:
+        def __init__(self) -> None:
+            self.data = b"x" * 5_000
+
+    assert estimate_size(Holder()) > 5_000
+    assert estimate_size(Holder) > 0
