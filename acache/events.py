@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+from weakref import WeakSet
 
 from acache.types import Key
 
@@ -60,29 +61,28 @@ Sink: TypeAlias = Callable[[Event], object]
 class Events:
     """A place to subscribe sinks. Emitting with no sink anywhere above costs one attribute check.
 
-    ``parent`` hears what its children emit: a tier's events reach the caches that use it.
+    Parents hear what their children emit: a tier's events reach the caches that use it. Threads may come and go: each
+    change is one atomic operation of a dictionary, and an emission goes to those who were there when it began.
     """
 
-    __slots__ = ("_on_change", "_parents", "_sinks")
+    __slots__ = ("__weakref__", "_children", "_on_change", "_parents", "_sinks", "active")
 
     def __init__(self, on_change: Callable[[], object] | None = None) -> None:
-        self._sinks: tuple[Sink, ...] = ()
-        self._parents: tuple[Events, ...] = ()
+        #: Whether anybody listens, here or above: build no event otherwise.
+        self.active = False
+        self._sinks: dict[object, Sink] = {}
+        self._parents: dict[Events, None] = {}
+        self._children: WeakSet[Events] = WeakSet()
         self._on_change = on_change
-
-    @property
-    def active(self) -> bool:
-        """Whether anybody listens: build no event otherwise."""
-        return bool(self._sinks) or any(parent.active for parent in self._parents)
 
     def subscribe(self, sink: Sink) -> Callable[[], None]:
         """Call ``sink`` with each event from now on; the function returned ends that."""
-        self._sinks = (*self._sinks, sink)
+        ticket = object()  # one sink may be subscribed twice
+        self._sinks[ticket] = sink
         self._changed()
 
         def unsubscribe() -> None:
-            # By identity and tuple swap: safe while another thread emits.
-            self._sinks = tuple(known for known in self._sinks if known is not sink)
+            self._sinks.pop(ticket, None)
             self._changed()
 
         return unsubscribe
@@ -91,8 +91,7 @@ class Events:
     def capture(self) -> Generator[list[Event]]:
         """Collect events into a list for the length of a ``with`` block."""
         seen: list[Event] = []
-        # A sink of its own: two captures of one list must not unsubscribe each other.
-        unsubscribe = self.subscribe(lambda event: seen.append(event))  # noqa: PLW0108
+        unsubscribe = self.subscribe(seen.append)
         try:
             yield seen
         finally:
@@ -100,19 +99,24 @@ class Events:
 
     def add_parent(self, parent: Events) -> None:
         """Let ``parent`` hear everything emitted here."""
-        if parent is not self and parent not in self._parents:
-            self._parents = (*self._parents, parent)
+        if parent is not self:
+            self._parents[parent] = None
+            parent._children.add(self)  # noqa: SLF001 - another of this class
+            self._changed()
 
     def emit(self, event: Event) -> None:
         """Give ``event`` to every sink here and above; a failing sink is logged with its type only."""
-        for sink in self._sinks:
+        for sink in tuple(self._sinks.values()):
             try:
                 sink(event)
             except Exception as error:  # noqa: BLE001 - a sink must never break a cached call
                 _log.warning("an event sink failed with %s", type(error).__name__)
-        for parent in self._parents:
+        for parent in tuple(self._parents):
             parent.emit(event)
 
     def _changed(self) -> None:
+        self.active = bool(self._sinks) or any(parent.active for parent in tuple(self._parents))
+        for child in tuple(self._children):
+            child._changed()
         if self._on_change is not None:
             self._on_change()

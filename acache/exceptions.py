@@ -68,7 +68,8 @@ __all__ = (
 
 def _rebuild(cls: type[CacheError], args: tuple[object, ...], state: dict[str, Any]) -> CacheError:
     """Make an error again from what ``__reduce__`` kept, without running ``__init__``."""
-    error = cls.__new__(cls, *args)
+    # An OSError has more to it than its bases say, so only its own __new__ may make one.
+    error: CacheError = (OSError if issubclass(cls, OSError) else Exception).__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
     return error

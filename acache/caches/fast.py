@@ -27,7 +27,7 @@ from acache.events import Events
 from acache.exceptions import KeyEncodingError
 from acache.keys import canonical, namespace_prefix
 from acache.locks import DEFAULT_TIMEOUT
-from acache.memoize import CLOSED, Decorator, Gate, Memoized, Studio, add_infos, memoized_of
+from acache.memoize import CLOSED, Decorator, Gate, Memoized, Studio, add_infos, memoized_of, unbound
 from acache.stats import CacheInfo, CacheStatistics, CallCounters
 from acache.tiers import ChainTier, MemoryTier, Tier
 from acache.types import Hit, Key, Params
@@ -109,9 +109,10 @@ class FastCache:
         ``function`` is raw or memoized; options that are not given are those it was memoized with. Raises
         :class:`~acache.exceptions.CustomParamsEncoderRequiredError` for an argument that cannot be part of a key.
         """
-        memoized = self._memoized(function, ischema, custom_params_encoder, decoder=custom_result_decoder)
+        raw, bound = unbound(function)
+        memoized = self._memoized(raw, ischema, custom_params_encoder, decoder=custom_result_decoder)
         args, kwargs = params
-        return await memoized.cache_get(*args, **kwargs)
+        return await memoized.cache_get(*bound, *args, **kwargs)
 
     async def insert(
         self,
@@ -128,9 +129,10 @@ class FastCache:
         Raises as :meth:`get`, and :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a result that a
         tier cannot encode.
         """
-        memoized = self._memoized(function, ischema, custom_params_encoder, encoder=custom_result_encoder)
+        raw, bound = unbound(function)
+        memoized = self._memoized(raw, ischema, custom_params_encoder, encoder=custom_result_encoder)
         args, kwargs = params
-        return await memoized.cache_insert(result, *args, **kwargs)
+        return await memoized.cache_insert(result, *bound, *args, **kwargs)
 
     def _memoized(
         self,

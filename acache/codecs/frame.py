@@ -178,13 +178,13 @@ def read_header(data: BytesLike) -> FrameHeader:
 
     Raises :class:`~acache.exceptions.EntryRejectedError` with reason ``format`` or ``corrupt``.
     """
+    if len(data) >= HEADER_SIZE:
+        header = FrameHeader._make(_HEADER.unpack_from(data))
+        if header.prologue == _PROLOGUE:
+            return header
     start = bytes(data[: len(_PROLOGUE)])
-    if start != _PROLOGUE:
-        number = int.from_bytes(start[6:8], "little")
-        raise EntryRejectedError("format" if start == _prologue(number) else "corrupt")
-    if len(data) < HEADER_SIZE:
-        raise EntryRejectedError("corrupt")
-    return FrameHeader._make(_HEADER.unpack_from(data))
+    number = int.from_bytes(start[6:8], "little")
+    raise EntryRejectedError("format" if start == _prologue(number) and start != _PROLOGUE else "corrupt")
 
 
 def _verify(
@@ -194,7 +194,7 @@ def _verify(
     header = read_header(view)
     if header.meta_size > MAX_META or header.frame_size != len(view):
         raise EntryRejectedError("corrupt")
-    _check_seal(header.key_id, view[:-_SEAL_SIZE], bytes(view[-_SEAL_SIZE:]), signer)
+    _check_seal(header.key_id, view[:-_SEAL_SIZE], view[-_SEAL_SIZE:], signer)
     if header.key != bytes.fromhex(key):
         raise EntryRejectedError("foreign")
     if header.version != version:
@@ -205,7 +205,7 @@ def _verify(
     return header, meta
 
 
-def _check_seal(key_id: bytes, body: memoryview, seal: bytes, signer: Signer | None) -> None:
+def _check_seal(key_id: bytes, body: memoryview, seal: memoryview, signer: Signer | None) -> None:
     """Let configuration alone say what the seal must be; the entry only says which key it was."""
     if signer is None:
         if key_id != _UNSIGNED:
@@ -214,5 +214,5 @@ def _check_seal(key_id: bytes, body: memoryview, seal: bytes, signer: Signer | N
             raise EntryRejectedError("corrupt")
     elif key_id == _UNSIGNED:
         raise EntryRejectedError("unsigned")
-    elif not signer.verify(key_id, (body,), seal):
+    elif not signer.verify(key_id, (body,), bytes(seal)):
         raise EntryRejectedError("signature")

@@ -121,16 +121,12 @@ class Engine:
         return await self._serve(call, hit)
 
     def peek(self, call: Call) -> Found | None:
-        """Look into memory without waiting."""
-        memory = self.chain.memory
-        node = None if memory is None else memory.peek(call.key)
-        entry = None if node is None else node.entry
-        if memory is None or entry is None:
-            return None
-        return self._found(entry, memory)
+        """Look where looking needs no waiting: into memory, and at what the kernel has of a file."""
+        found = self.chain.find_now(call.key, call.options.codec)
+        return None if found is None else self._found(*found)
 
     def deliver(self, call: Call, hit: Found) -> Any:
-        """Return the value of a memory hit and count it; only for options without a decoder."""
+        """Return the value of a hit that needed no waiting, and count it; only for options without a decoder."""
         self._report(call, "hit", hit)
         return call.options.private(hit.value)
 

@@ -7,6 +7,7 @@ from acache.memoize.decorate import memoized_of as memoized_of
 from acache.memoize.function import Memoized as Memoized
 from acache.memoize.hot import CLOSED as CLOSED
 from acache.memoize.hot import Gate as Gate
+from acache.memoize.method import unbound as unbound
 from acache.memoize.protocols import AsyncMemoized as AsyncMemoized
 from acache.memoize.protocols import SyncMemoized as SyncMemoized
 from acache.memoize.registry import add_infos as add_infos
@@ -22,4 +23,5 @@ __all__ = (
     "SyncMemoized",
     "add_infos",
     "memoized_of",
+    "unbound",
 )

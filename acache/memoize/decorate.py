@@ -18,7 +18,7 @@ from acache.memoize.method import MemoizedMethod, is_in_class
 from acache.memoize.protocols import AsyncMemoized, SyncMemoized
 from acache.memoize.registry import Registry
 
-__all__ = ("Decorator", "MemoizeOptions", "Studio", "memoized_of")
+__all__ = ("Decorator", "MemoizeOptions", "Studio", "check_options", "memoized_of")
 
 P = ParamSpec("P")
 R = TypeVar("R")

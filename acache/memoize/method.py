@@ -10,11 +10,12 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from functools import partial, update_wrapper
+from types import MethodType
 from typing import Any, Final, final
 
 from acache.memoize.function import FACE_METHODS, Memoized
 
-__all__ = ("MemoizedMethod", "is_in_class")
+__all__ = ("BoundMemoized", "MemoizedMethod", "is_in_class", "unbound")
 
 #: Not of one call, so there is nothing to bind.
 _UNBOUND: Final = frozenset({"cache_clear", "cache_info", "cache_parameters"})
@@ -24,6 +25,15 @@ def is_in_class(function: Callable[..., Any]) -> bool:
     """Tell from its qualified name whether a function was defined in a class body."""
     scope, _, _ = getattr(function, "__qualname__", "").rpartition(".")
     return bool(scope) and not scope.endswith("<locals>")
+
+
+def unbound(function: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return what a bound method, memoized or not, is a method of: the function, and the object in front of its arguments."""
+    if isinstance(function, BoundMemoized):
+        return function.face, (function.__self__,)
+    if isinstance(function, MethodType):
+        return function.__func__, (function.__self__,)
+    return function, ()
 
 
 class _Callable:
@@ -61,6 +71,11 @@ class BoundMemoized(_Callable):
     def __self__(self) -> Any:
         """The object the method is bound to."""
         return self._bound[0]
+
+    @property
+    def __acache_wrapped__(self) -> MethodType:
+        """The raw method of the same object: what names a call of this one."""
+        return MethodType(self._memoized.function, self._bound[0])
 
     def __repr__(self) -> str:
         # Not the instance: its repr may show what it holds.

@@ -17,7 +17,7 @@ from acache.keys import KeyRecipe, differs, fingerprint
 from acache.memoize.function import Memoized
 from acache.stats import CacheInfo, CallCounters
 
-__all__ = ("Registry",)
+__all__ = ("Registry", "add_infos")
 
 
 @final

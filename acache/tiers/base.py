@@ -156,13 +156,15 @@ class Tier(ABC):
         except Exception as error:  # noqa: BLE001 - a tier that breaks is a miss and an event
             self._degrade("read", key, error)
             return None
-        if entry is None or not self._is_live(entry):
-            self._counters.misses += 1
-            self._emit("read", "miss", key)
-            return None
-        self._counters.hits += 1
-        self._emit("read", "hit", key)
-        return entry
+        return self._counted(key, entry)
+
+    def read_now(self, key: Key, codec: Codec | None = None) -> Entry | None:
+        """Return the live entry under ``key`` if it can be had without waiting.
+
+        ``None`` is not a miss: it says that only :meth:`read` can tell. Never raises; safe on an event loop.
+        """
+        entry = self._read_now(key, codec)
+        return None if entry is None else self._counted(key, entry)
 
     async def write(self, key: Key, entry: Entry, *, replace: bool, codec: Codec | None = None) -> Written:
         """Store ``entry``: over a live one only with ``replace``. Atomic, also when cancelled.
@@ -205,6 +207,10 @@ class Tier(ABC):
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
         """Return what is stored; raise EntryRejectedError or ValueDecodingError for what cannot be trusted or read."""
 
+    def _read_now(self, key: Key, codec: Codec | None) -> Entry | None:
+        """Return what is stored, where that needs no waiting; most storages have to wait."""
+        return None
+
     @abstractmethod
     async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
         """Store atomically; a dead entry (expired, of another version, corrupt) never stands in the way."""
@@ -234,6 +240,17 @@ class Tier(ABC):
         now = self.clock.wall()
         seconds = as_seconds(ttl)
         return Entry(value, now, None if seconds is None else now + seconds)
+
+    def _counted(self, key: Key, entry: Entry | None) -> Entry | None:
+        """Count what was found, and pass it on if it is live."""
+        hit = entry is not None and self._is_live(entry)
+        if hit:
+            self._counters.hits += 1
+        else:
+            self._counters.misses += 1
+        if self.events.active:
+            self._emit("read", "hit" if hit else "miss", key)
+        return entry if hit else None
 
     def _degrade(self, operation: TierOperation, key: Key | None, error: Exception) -> None:
         self._counters.failures += 1

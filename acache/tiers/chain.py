@@ -75,6 +75,18 @@ class ChainTier(Tier):
         self._counters.misses += 1
         return None
 
+    def find_now(self, key: Key, codec: Codec | None = None) -> tuple[Entry, Tier] | None:
+        """Do what :meth:`find` does as far as that needs no waiting; ``None`` is not a miss."""
+        with self._watching(key) as watch:
+            for depth, tier in enumerate(self.tiers):
+                entry = tier.read_now(key, codec)
+                if entry is not None:
+                    self._counters.hits += 1
+                    if depth and self.memory is not None:
+                        self._fill_memory(self.memory, key, entry, watch)
+                    return entry, tier
+        return None
+
     async def publish(
         self, key: Key, entry: Entry, *, replace: bool, codec: Codec | None, still: Callable[[], bool]
     ) -> Written:
@@ -151,13 +163,16 @@ class ChainTier(Tier):
 
     async def _fill(self, tier: Tier, key: Key, entry: Entry, codec: Codec | None, watch: _Watch) -> None:
         if isinstance(tier, MemoryTier):
-            with self._mutex:  # no change of the key can come between the check and the write, from any thread
-                if watch.fresh:
-                    tier.put(key, entry, replace=False)
+            self._fill_memory(tier, key, entry, watch)
             return
         async with self._writing.hold(key, BLOCKING):
             if watch.fresh:
                 await tier.write(key, entry, replace=False, codec=codec)
+
+    def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: _Watch) -> None:
+        with self._mutex:  # no change of the key can come between the check and the write, from any thread
+            if watch.fresh:
+                memory.put(key, entry, replace=False)
 
     @contextmanager
     def _watching(self, key: Key) -> Generator[_Watch]:

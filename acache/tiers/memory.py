@@ -124,6 +124,10 @@ class MemoryTier(Tier):
         node = self.peek(key)
         return None if node is None else node.entry
 
+    def _read_now(self, key: Key, codec: Codec | None) -> Entry | None:
+        node = self.peek(key)
+        return None if node is None else node.entry
+
     async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
         return self.put(key, entry, replace=replace)
 

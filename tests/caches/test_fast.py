@@ -67,6 +67,30 @@ async def test_get_and_insert_of_a_function_that_was_never_memoized(cache: FastC
     assert await cache.get(f, ((1,), {})) == Hit(None)
 
 
+class Scale:
+    """A class with a method that was memoized, or not."""
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def __cache_key__(self) -> int:
+        return self.factor
+
+    def times(self, n: int) -> object:
+        return self.factor * n
+
+
+async def test_get_and_insert_take_bound_methods(cache: FastCache) -> None:
+    """A bound method is a call with its object in front, memoized or raw."""
+    two, three = Scale(2), Scale(3)
+    assert await cache.insert(two.times, ((5,), {}), "two")
+    assert await cache.get(three.times, ((5,), {})) is None
+    assert await cache.get(Scale.times, ((Scale(2), 5), {})) == Hit("two")
+    memoized = cache.memoize(Scale.times)
+    assert await cache.get(memoized.__get__(two), ((5,), {})) == Hit("two")
+    assert memoized(two, 5) == "two"
+
+
 async def test_per_call_options(cache: FastCache) -> None:
     """Isolation and coders can be given per call."""
 

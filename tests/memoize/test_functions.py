@@ -112,6 +112,7 @@ async def test_a_bound_method_knows_its_instance() -> None:
     assert "Point.plus" in repr(point.plus)
     assert point.plus.__name__ == "plus"
     assert getattr(point.plus, "__self__", None) is point
+    assert await FastCache(MemoryTier()).memoize(point.plus)(5) == 45
 
 
 async def test_class_and_static_methods() -> None:

@@ -1,0 +1,15 @@
+"""Async code for callers that are not async.
+
+A plain thread that needs something done asynchronously has it done on the *portal*: one event loop in one daemon thread
+of this process, started on first use. A worker thread that an event loop started (``anyio.to_thread``) uses that loop
+instead, so that what belongs to the loop, such as a connection, keeps working.
+
+:func:`run_sync` waits for a coroutine. :func:`drive` does too, and meanwhile serves it: it runs, in the waiting thread,
+what has to run there. So the engine is written once, async, and the body of a memoized ``def`` still runs in the
+thread of its caller, where recursion and thread-local state work as they do without a cache.
+"""
+
+from acache.bridge.crossing import RunHere, drive, run_sync
+from acache.bridge.portal import in_event_loop
+
+__all__ = ("RunHere", "drive", "in_event_loop", "run_sync")

@@ -1,0 +1,152 @@
+"""The event loop that serves plain threads, and the way to the loop that fits the calling thread.
+
+It is a loop in a thread of our own and not :func:`anyio.from_thread.start_blocking_portal`, which ends when a background
+task raises ``SystemExit``, and in a child of ``os.fork()`` waits for ever for a thread that does not exist there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, final
+
+import anyio
+import anyio.from_thread
+
+from acache.exceptions import BridgeError
+
+__all__ = ("GRACE", "in_event_loop", "is_exiting", "run_soon")
+
+#: Seconds that cancelled work may take to clean up before its caller, or the interpreter's exit, goes on without it.
+GRACE: Final = 5.0
+
+
+def in_event_loop() -> bool:
+    """Tell whether this thread is running an event loop at this moment."""
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 - in asyncio's __all__; the public twin raises
+
+
+def run_soon(function: Callable[[], object]) -> None:
+    """Run ``function`` on the loop that serves this thread.
+
+    It is the loop that started this thread as a worker, if one did and is still there; else the portal. Raises
+    :class:`~acache.exceptions.BridgeError` if no portal can be started.
+    """
+    if not in_event_loop() and not _here.forked:
+        with suppress(anyio.NoEventLoopError, anyio.RunFinishedError):
+            anyio.from_thread.run_sync(function)
+            return
+    try:
+        _portal().loop.call_soon_threadsafe(function)
+    except RuntimeError as error:
+        raise BridgeError("sync calls are over: no event loop can be started at the interpreter's exit") from error
+
+
+def is_exiting() -> bool:
+    """Tell whether the portal has been stopped for good."""
+    return _exiting
+
+
+@final
+class _Portal:
+    """An event loop in a daemon thread of its own."""
+
+    def __init__(self, level: int) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._level = level
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name=f"acache-portal-{level}", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.loop.close()
+            raise
+
+    def stop(self) -> None:
+        """Cancel what runs, let it clean up, and end the thread; after a grace period, go on without it."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(GRACE)
+
+    def _run(self) -> None:
+        _here.level = self._level + 1
+        # To anyio, this task is what its worker threads belong to.
+        main = self.loop.create_task(self._serve())
+        while not main.done():
+            # asyncio lets the first two, of a background task, end the loop, and anybody may stop it (RuntimeError):
+            # other callers shall not suffer for that.
+            with suppress(KeyboardInterrupt, SystemExit, RuntimeError):
+                self.loop.run_until_complete(main)
+        self.loop.close()
+
+    async def _serve(self) -> None:
+        await self._stopped.wait()
+        # Without a limit, since a task that is left would be logged at exit: it is for stop() to lose patience.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            done, _ = await asyncio.wait(tasks)
+            for task in done:
+                if not task.cancelled():
+                    task.exception()  # seen: asyncio shall not log it
+        await self.loop.shutdown_asyncgens()
+
+
+class _Here(threading.local):
+    """What is known of a thread."""
+
+    #: How many portals deep it is: 0 for every thread that is not a portal's.
+    level = 0
+    #: Whether it was a worker thread's twin once: the loop it knows of is its parent's.
+    forked = False
+
+
+_here: Final = _Here()
+_portals: Final[dict[int, _Portal]] = {}
+_starting = threading.RLock()
+_exiting = False
+
+
+def _portal() -> _Portal:
+    """Return the portal for this thread: the one of the process.
+
+    Only code on the portal's own loop that makes a blocking call (:func:`drive`) needs another, one level deeper.
+    """
+    level = _here.level
+    portal = _portals.get(level)
+    if portal is None:
+        with _starting:
+            portal = _portals.get(level)
+            if portal is None and _exiting:
+                raise RuntimeError("the portal has been stopped")
+            if portal is None:
+                portal = _portals[level] = _Portal(level)
+    return portal
+
+
+def _stop_portals() -> None:
+    global _exiting  # noqa: PLW0603 - there is one process
+    with _starting:
+        _exiting = True
+        portals = [_portals.pop(level) for level in sorted(_portals, reverse=True)]
+    for portal in portals:
+        portal.stop()
+
+
+def _forget_portals() -> None:
+    # Their threads do not exist in the child. Their loops must not be closed there: the selector is the parent's too.
+    global _starting  # noqa: PLW0603 - another thread may have held it at the moment of the fork
+    _starting = threading.RLock()
+    _portals.clear()
+    _here.level = 0
+    _here.forked = True
+
+
+# At import, and so before whatever uses the bridge registers its own: handlers run in the reverse order.
+atexit.register(_stop_portals)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_portals)

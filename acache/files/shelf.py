@@ -1,0 +1,244 @@
+"""A cache directory: 256 shards of files named by digests, and nothing else that a reader would believe.
+
+::
+
+    directory/sub_dir/          0700, ours; held open
+        7f/                     the last two digits of the key, because keys of one function share their first ones
+            03ab…               the other 62
+            .tmp-…              being written, or left by the dead
+        .lock                   the tier's own lock
+        .locks/                 locks of single keys
+        .quarantine/            files that failed verification
+        .swept                  when rubbish was last looked for
+
+All methods block and may be called from any thread, but for :meth:`Shelf.read_warm`, which is for the event loop.
+Between calls one descriptor is held, that of the directory; shards are opened for each operation, so that many tiers
+stay cheap. After ``os.fork()`` parent and child share it safely: nothing depends on its position.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeVar, final
+
+from acache.exceptions import ConfigurationError
+from acache.files.blob import Blob
+from acache.files.directory import NO_DIRECTORY, make_directory, open_directory, open_private, split_sub_dir
+from acache.files.handle import Handle, Identity, identity_of
+from acache.files.quarantine import empty_quarantine
+from acache.files.shard import Judge, Shard
+from acache.files.sweeping import LOCKS, sweep
+from acache.files.system import DIRECTORY, REAL_FILES, BytesLike, FileSystem
+from acache.files.temporary import discard, remove_unheld, write_temporary
+from acache.files.warm import can_read_warm, read_warm
+from acache.types import MISSING, Key, Missing
+
+__all__ = ("Shelf",)
+
+T = TypeVar("T")
+
+#: Digits of a key that name its file; the rest name its shard.
+_STEM: Final = 62
+_SHARD_NAME: Final = re.compile(r"[0-9a-f]{2}")
+_FILE_NAME: Final = re.compile(r"[0-9a-f]{62}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    handle: Handle
+    identity: Identity
+    warm: bool
+
+
+@final
+class Shelf:
+    """Files by key below ``directory/sub_dir``.
+
+    ``durable`` makes a write wait for the disk. Raises :class:`~acache.exceptions.ConfigurationError` for a path that
+    cannot be used; and every method :class:`~acache.exceptions.UnsafeDirectoryError` if others could write there. That
+    is checked when the directory is opened: at first, and again whenever it was replaced.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        sub_dir: str = "",
+        *,
+        durable: bool = False,
+        files: FileSystem | None = None,
+    ) -> None:
+        text = os.fspath(directory)
+        if not text or "\0" in text:
+            raise ConfigurationError("directory", "expected the path of a directory")
+        self._parts: Final = split_sub_dir(sub_dir)
+        # Absolute at once: the process may change its working directory later.
+        self._directory: Final = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - paths are texts here
+        self.path: Final = os.path.join(self._directory, *self._parts)  # noqa: PTH118
+        self._durable: Final = durable
+        self._files: Final = REAL_FILES if files is None else files
+        self._root: _Root | None = None
+
+    def close(self) -> None:
+        """Let go of the directory; it is opened again when it is needed again. Threads at work finish with theirs."""
+        self._root = None
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def read_warm(self, key: Key) -> bytearray | Missing | None:
+        """Return what is stored, or that nothing is, or ``None`` if only :meth:`open` can tell. Never waits."""
+        root = self._root
+        if root is None or not root.warm:
+            return None
+        fd = root.handle.fd
+        found = read_warm(fd, f"{key[_STEM:]}/{key[:_STEM]}".encode())
+        if found is MISSING and os.fstat(fd).st_nlink == 0:
+            return None  # the directory itself was deleted, and perhaps made again
+        return found
+
+    def open(self, key: Key) -> Blob:
+        """Open what is stored, for reading. Raises as :func:`~acache.files.blob.open_blob` does."""
+        return self._with_shard(key, lambda shard: shard.open(key[:_STEM]))
+
+    def publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> bool:
+        """Store atomically and tell whether it was; without ``replace``, only if nothing that stays is there."""
+        try:
+            return self._publish(key, buffers, replace=replace, judge=judge)
+        except FileNotFoundError:
+            # Somebody deleted the directory, or a shard, between two calls. Once more; then it is his will.
+            self._current()
+            return self._publish(key, buffers, replace=replace, judge=judge)
+
+    def reclaim(self, key: Key, judge: Judge) -> None:
+        """Take away what is stored if ``judge`` still says so; raise :class:`OSError` if that cannot be done now."""
+        with self._shard(key[_STEM:]) as shard:
+            shard.reclaim(key[:_STEM], judge)
+
+    def remove(self, key: Key) -> bool:
+        """Remove what is stored, alive or dead; tell whether there was something."""
+        try:
+            self._with_shard(key, lambda shard: shard.remove(key[:_STEM]))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _with_shard(self, key: Key, use: Callable[[Shard], T]) -> T:
+        """Let ``use`` look for a file; if there is none, make sure that it looked in the right directory."""
+        root = self._root
+        try:
+            with self._shard(key[_STEM:]) as shard:
+                return use(shard)
+        except FileNotFoundError:
+            if self._current() is root or root is None:
+                raise
+        with self._shard(key[_STEM:]) as shard:
+            return use(shard)
+
+    def _publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> bool:
+        name = key[:_STEM]
+        with self._shard(key[_STEM:], create=True) as shard:
+            temporary = write_temporary(self._files, shard.fd, buffers, durable=self._durable)
+            stored = False
+            try:
+                stored = shard.replace(temporary, name) if replace else shard.insert(temporary, name, judge)
+            finally:
+                # Whatever goes wrong from here on, what is published is published; a sweeper takes what stays.
+                if not (stored and replace):
+                    discard(self._files, temporary, shard.fd)
+            if stored and self._durable:
+                with suppress(OSError):
+                    shard.sync()
+            return stored
+
+    # --- the whole ------------------------------------------------------------------------------------------------
+
+    def shards(self) -> list[str]:
+        """Return the names of the shards there are."""
+        # A descriptor of its own: listing moves its position, which others would share.
+        with open_directory(self._files, ".", self._current().handle.fd, create=False) as root:
+            return [name for name in self._files.listdir(root.fd) if _SHARD_NAME.fullmatch(name)]
+
+    def keys(self, shard: str) -> list[Key]:
+        """Return the keys in one shard; whatever else lies there is not seen."""
+        try:
+            with self._shard(shard) as handle:
+                return [Key(name + shard) for name in self._files.listdir(handle.fd) if _FILE_NAME.fullmatch(name)]
+        except OSError as error:
+            if error.errno in NO_DIRECTORY:
+                return []
+            raise
+
+    def clear(self, prefix: str = "") -> None:
+        """Remove all files whose key begins with ``prefix``. Without one, empty the quarantine too."""
+        for name in self.shards():
+            doomed = [key for key in self.keys(name) if key.startswith(prefix)]
+            if doomed:
+                with suppress(FileNotFoundError), self._shard(name) as shard:
+                    for key in doomed:
+                        with suppress(FileNotFoundError):
+                            shard.remove(key[:_STEM])
+        if not prefix:
+            empty_quarantine(self._files, self._current().handle.fd)
+
+    def sweep(self, *, force: bool) -> int:
+        """Remove what the dead left, as :func:`~acache.files.sweeping.sweep` does; return how many files."""
+        root = self._current()
+        return sweep(self._files, root.handle.fd, self.shards, force=force)
+
+    # --- locks ----------------------------------------------------------------------------------------------------
+
+    def lock_file(self) -> str:
+        """Return the path of the lock file of the whole; its directory is there."""
+        self._current()
+        return os.path.join(self.path, ".lock")  # noqa: PTH118
+
+    def key_lock_file(self, key: Key) -> str:
+        """Return the path of the lock file of one key. Blocks only if the directory was not used before."""
+        if self._root is None:
+            self._open()
+        return os.path.join(self.path, LOCKS, key)  # noqa: PTH118
+
+    def drop_key_lock(self, key: Key) -> bool:
+        """Remove the lock file of one key unless somebody holds it; tell whether it is gone."""
+        with open_directory(self._files, LOCKS, self._current().handle.fd, create=False) as locks:
+            return remove_unheld(self._files, key, locks.fd)
+
+    # --- directories ----------------------------------------------------------------------------------------------
+
+    def _current(self) -> _Root:
+        """Return the directory that is at our path now.
+
+        Reads and writes of single files take the one that is open. A directory that is deleted under them answers that
+        there is nothing, and so does, for anything new, one that was moved away: then they ask here, and try again.
+        """
+        root = self._root
+        if root is not None:
+            with suppress(FileNotFoundError):
+                if identity_of(self._files.stat(self.path)) == root.identity:
+                    return root
+        return self._open()
+
+    def _open(self) -> _Root:
+        handle, identity = open_private(self._files, self._directory, self._parts)
+        with suppress(OSError):  # a directory that is read-only serves hits
+            make_directory(self._files, LOCKS, handle.fd)
+        if self._durable:
+            self._sync_parents()
+        root = _Root(handle, identity, self._files is REAL_FILES and can_read_warm(handle.fd))
+        self._root = root  # not read again here: another thread may close it in this moment
+        return root
+
+    def _shard(self, name: str, *, create: bool = False) -> Shard:
+        root = self._root or self._open()
+        handle = open_directory(self._files, name, root.handle.fd, create=create)
+        return Shard(self._files, handle, root.handle, name)
+
+    def _sync_parents(self) -> None:
+        path = self.path
+        for _ in (self._directory, *self._parts):
+            path = os.path.dirname(path)  # noqa: PTH120
+            with suppress(OSError), Handle(self._files, self._files.open(path, DIRECTORY)) as parent:
+                self._files.fsync(parent.fd)

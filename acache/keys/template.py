@@ -1,0 +1,64 @@
+"""Keys spelled as ``"user:{user.id}:{page}"``: which parameters count, and what of them.
+
+The looks are those of :meth:`str.format`, the result is not a text: the fields' values are encoded with their types, so
+``1`` and ``"1"``, or a value that contains the separator, do not meet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter, itemgetter
+from string import Formatter
+from typing import Any, Final
+
+from acache.exceptions import ConfigurationError
+
+__all__ = ("Field", "parse")
+
+_FIELD: Final = re.compile(r"([^\W\d]\w*)((?:\.[^\W\d]\w*|\[[^\[\]]+\])*)")
+_STEP: Final = re.compile(r"\.(\w+)|\[([^\[\]]+)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One replacement field: a parameter, and the way from its value to what counts."""
+
+    text: str
+    parameter: str
+    steps: tuple[Callable[[Any], Any], ...]
+
+    def read(self, value: Any) -> Any:
+        """Follow the steps from ``value``. Raises whatever its attributes and items raise."""
+        for step in self.steps:
+            value = step(value)
+        return value
+
+
+def parse(template: str, function: str) -> tuple[Field, ...]:
+    """Take the fields of ``template``. Raises :class:`~acache.exceptions.ConfigurationError`, naming ``function``."""
+    try:
+        pieces = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigurationError(function, f"key={template!r} is not a format string: {error}") from None
+    fields: list[Field] = []
+    for _literal, field, spec, conversion in pieces:
+        if field is None:
+            continue
+        if spec or conversion:
+            raise ConfigurationError(function, f"field {field!r} of key= has a format, and values are not formatted")
+        fields.append(_field(field, function))
+    return tuple(fields)
+
+
+def _field(text: str, function: str) -> Field:
+    match = _FIELD.fullmatch(text)
+    if match is None:
+        raise ConfigurationError(function, f"field {text!r} of key= is not a parameter with .attributes and [items]")
+    steps: list[Callable[[Any], Any]] = []
+    for attribute, index in _STEP.findall(match[2]):
+        if attribute.startswith("_"):
+            raise ConfigurationError(function, f"field {text!r} of key= reads a private attribute")
+        steps.append(attrgetter(attribute) if attribute else itemgetter(int(index) if index.isdecimal() else index))
+    return Field(text, match[1], tuple(steps))

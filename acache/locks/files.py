@@ -1,0 +1,124 @@
+"""File locks: one holder among all processes of a host, and among the tasks and threads of each of them.
+
+The lock is the kernel's ``flock`` on an open file, taken through filelock: it is gone the moment its process dies, and
+no unrelated ``close`` drops it as it drops a POSIX record lock. What is added here:
+
+- filelock's instances are re-entrant, so two tasks sharing one would both get in. Here they queue.
+- A wait is a series of single attempts with growing pauses. It holds no thread meanwhile, and ends on time even if
+  the holder is stopped.
+- A cancelled attempt is completed and undone by filelock before the cancellation goes on, so nothing stays locked.
+
+The lock file is never removed: a second process could otherwise lock a new file while the first holds the old one.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import stat
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import anyio
+from filelock import AsyncFileLock, BaseAsyncFileLock, Timeout
+
+from acache.exceptions import FileLockTimeoutError, LockTimeoutError
+from acache.locks.keyed import KeyedLock
+from acache.locks.timeouts import resolve_timeout
+
+__all__ = ("acquire_flock", "file_lock", "unsafe_acquire_flock")
+
+#: Pauses between two attempts, in seconds: the first, doubled up to the last.
+_FIRST_PAUSE: Final = 0.001
+_LAST_PAUSE: Final = 0.05
+
+#: The queue of this process before each lock file.
+_queues: Final = KeyedLock[str]()
+
+
+def file_lock(path: str | os.PathLike[str]) -> BaseAsyncFileLock:
+    """Make a lock on the file ``path``, for :func:`acquire_flock`. Nothing is opened yet.
+
+    The file is created with mode 0600, never written, truncated or removed. A symbolic link, a directory, a FIFO or a
+    device in its place is refused with an :class:`OSError` when the lock is acquired; so is a file system without
+    ``flock``. A lock is cheap; make one for each use, because after ``os.fork()`` the child cannot use its parent's.
+    """
+    return AsyncFileLock(
+        os.path.abspath(path),  # noqa: PTH100 - text only; Path.absolute() keeps '..'
+        mode=0o600,
+        thread_local=False,
+        fallback_to_soft=False,
+        preserve_lock_file=True,
+        on_acquired=_require_regular_file,
+    )
+
+
+@asynccontextmanager
+async def acquire_flock(flock: BaseAsyncFileLock, timeout: float | None = None) -> AsyncGenerator[None]:
+    """Hold the file lock ``flock`` for an ``async with`` block.
+
+    Tasks and threads of this process are served in turn, other processes in no order. ``timeout`` is in seconds.
+    Raises :class:`~acache.exceptions.FileLockTimeoutError` when they are over, and :class:`OSError` for a file that
+    cannot be locked. Cancelled, it leaves nothing taken. All users of one instance must come through here: filelock
+    itself lets a second task into an instance that is held.
+    """
+    await _acquire(flock, timeout)
+    try:
+        yield
+    finally:
+        try:
+            with anyio.CancelScope(shield=True):
+                await flock.release()
+        finally:
+            _queues.release(flock.lock_file)
+
+
+async def unsafe_acquire_flock(flock: BaseAsyncFileLock, timeout: float | None = None) -> None:
+    """Acquire ``flock``, which the caller has to release with ``await flock.release()``; else as :func:`acquire_flock`."""
+    await _acquire(flock, timeout)
+    # The next in the queue sees that the lock is held, and polls.
+    _queues.release(flock.lock_file)
+
+
+async def _acquire(flock: BaseAsyncFileLock, timeout: float | None) -> None:
+    """Acquire ``flock`` and the place at the head of this process's queue before it."""
+    seconds = resolve_timeout(timeout)
+    deadline = math.inf if seconds is None else anyio.current_time() + seconds
+    try:
+        await _queues.acquire(flock.lock_file, timeout)
+    except LockTimeoutError as error:
+        raise FileLockTimeoutError(flock, error.timeout) from None
+    try:
+        await _poll(flock, deadline, seconds or 0.0)
+    except BaseException:
+        _queues.release(flock.lock_file)
+        raise
+
+
+async def _poll(flock: BaseAsyncFileLock, deadline: float, seconds: float) -> None:
+    pause = _FIRST_PAUSE
+    while not await _attempt(flock):
+        left = deadline - anyio.current_time()
+        if left <= 0:
+            raise FileLockTimeoutError(flock, seconds)
+        await anyio.sleep(min(pause, left))
+        pause = min(2 * pause, _LAST_PAUSE)
+
+
+async def _attempt(flock: BaseAsyncFileLock) -> bool:
+    """Try once, in the loop's executor: opening a file may take long on a slow file system."""
+    if flock.is_locked:
+        return False
+    try:
+        await flock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
+
+
+def _require_regular_file(descriptor: int) -> None:
+    # filelock follows no symbolic link and cannot open a directory for writing, but a FIFO or device it would lock.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "the lock file is not a regular file")

@@ -1,0 +1,60 @@
+"""A clock that moves only when a test says so."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final, final
+
+from acache.clock import Duration, as_seconds
+from acache.exceptions import ConfigurationError
+
+__all__ = ("ManualClock",)
+
+#: 2024-01-01 00:00 UTC: an ordinary moment, the same in every run.
+_NEW_YEAR: Final = 1_704_067_200.0
+
+
+@final
+class ManualClock:
+    """Both clocks of :class:`acache.clock.Clock`, standing still until they are moved.
+
+    ``start`` is the first monotonic reading and ``wall`` the first wall-clock one, in seconds. Any thread may read and
+    move it.
+    """
+
+    __slots__ = ("_lock", "_monotonic", "_wall")
+
+    def __init__(self, start: float = 1_000.0, wall: float = _NEW_YEAR) -> None:
+        self._monotonic = start
+        self._wall = wall
+        # A move is a read and a write; two threads must not lose one.
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(start={self._monotonic!r}, wall={self._wall!r})"
+
+    def monotonic(self) -> float:
+        """Return seconds since an arbitrary start."""
+        return self._monotonic
+
+    def wall(self) -> float:
+        """Return seconds since the Unix epoch."""
+        return self._wall
+
+    def advance(self, duration: Duration) -> None:
+        """Let time pass on both clocks: seconds, a ``timedelta`` or a text such as ``"10m"``.
+
+        Raises :class:`~acache.exceptions.ConfigurationError` for a negative or endless one: a clock that goes back is
+        :meth:`jump_wall`.
+        """
+        seconds = as_seconds(duration, "advance")
+        if seconds is None:
+            raise ConfigurationError("advance", "a clock moves by a finite time")
+        with self._lock:
+            self._monotonic += seconds
+            self._wall += seconds
+
+    def jump_wall(self, seconds: float) -> None:
+        """Set the wall clock forward, or back with a negative number, while no time passes: a correction, a leap."""
+        with self._lock:
+            self._wall += seconds

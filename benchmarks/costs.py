@@ -1,0 +1,139 @@
+"""What the other ways through acache cost. Nothing is promised of them: they are here to be watched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from time import perf_counter
+from typing import Any, Final
+
+import async_lru
+import cachebox
+
+from acache import FastCache, run_sync
+from acache.tiers import DiskTier, MemoryTier
+from benchmarks.harness import Benchmark, Measure, Run, block
+from benchmarks.result import Result
+
+__all__ = ("BENCHMARK",)
+
+
+@dataclass(frozen=True)
+class _Flags:
+    target: str = "sm90"
+    level: int = 2
+    defines: tuple[str, ...] = ("A", "B")
+
+
+async def answer(number: object = 1, text: object = "a") -> object:
+    """Stand for a computation."""
+    return number, text
+
+
+def answer_sync(number: object = 1, text: object = "a") -> object:
+    """Stand for a computation that awaits nothing."""
+    return number, text
+
+
+async def run(run: Run) -> Result:
+    """Measure keys, hits, misses, and calls from plain threads."""
+    size, rounds = run.pick(300, 5), run.pick(21, 2)
+    result = Result()
+    async with AsyncExitStack() as stack:
+        groups = {
+            "the key of a call with": _keys(size),
+            "memory hit": await _hits(size),
+            "from a plain thread": await _from_threads(size),
+            "miss": await _misses(run, stack, max(1, size // 10)),
+        }
+        for group, measures in groups.items():
+            result.add(group, await run.in_turns(measures, rounds))
+    return result
+
+
+def _keys(size: int) -> dict[str, Measure]:
+    key = FastCache().memoize(answer).cache_key
+    arguments: dict[str, object] = {
+        "1 and a short text": "a",
+        "1 KiB of text": "x" * 1024,
+        "16 KiB of bytes": b"x" * 16384,
+        "a dataclass of 3": _Flags(),
+        "a dict of 100": {f"key{number}": number for number in range(100)},
+    }
+    return {f"acache, {name}": _plain(partial(key, 1, value), size) for name, value in arguments.items()}
+
+
+async def _hits(size: int) -> dict[str, Measure]:
+    cache, tier = FastCache(), MemoryTier()
+    memoized = cache.memoize(answer)
+    await memoized(1, "a")
+    await memoized(1, ("a",))
+    await tier.set("key", 1)
+    return {
+        "acache, hot path": block(lambda: memoized(1, "a"), size),
+        "acache, full path (a tuple as argument)": block(lambda: memoized(1, ("a",)), size),
+        "acache, cache_get()": block(lambda: memoized.cache_get(1, "a"), size),
+        "acache, get_or_set()": block(lambda: cache.get_or_set("key", answer), size),
+        "acache, MemoryTier.get()": block(lambda: tier.get("key"), size),
+    }
+
+
+async def _from_threads(size: int) -> dict[str, Measure]:
+    memoized, plain = FastCache().memoize(answer), FastCache().memoize(answer_sync)
+    await memoized(1, "a")
+    numbers, few = count(), max(1, size // 10)
+    return {
+        "acache, hit of an async function": _in_thread(lambda: memoized.sync(1, "a"), size),
+        "acache, miss of an async function": _in_thread(lambda: memoized.sync(next(numbers), "miss"), few),
+        "acache, miss of a plain function": _in_thread(lambda: plain(next(numbers), "miss"), few),
+        "acache, run_sync()": _in_thread(lambda: run_sync(answer), few),
+    }
+
+
+async def _misses(run: Run, stack: AsyncExitStack, size: int) -> dict[str, Measure]:
+    numbers = count()
+
+    async def on_disk(label: str) -> FastCache:
+        tiers = MemoryTier(), DiskTier(run.scratch.directory(label))
+        return await stack.enter_async_context(FastCache(*tiers))
+
+    functions: dict[str, Callable[[object], Awaitable[Any]]] = {
+        "acache, memory": FastCache().memoize(answer),
+        "acache, memory and disk, one flight per process": (await on_disk("process")).memoize(flight="process")(answer),
+        "acache, memory and disk, one flight per host": (await on_disk("host")).memoize(answer),
+        "async-lru": async_lru.alru_cache(maxsize=None)(answer),
+        "cachebox": cachebox.cached(cachebox.LRUCache(0))(answer),
+    }
+    return {name: block(partial(_call_anew, function, numbers), size) for name, function in functions.items()}
+
+
+def _call_anew(function: Callable[[object], Awaitable[Any]], numbers: count[int]) -> Awaitable[Any]:
+    return function(next(numbers))
+
+
+def _plain(call: Callable[[], object], size: int) -> Measure:
+    async def measure() -> float:
+        return _timed(call, size)
+
+    return measure
+
+
+def _in_thread(call: Callable[[], object], size: int) -> Measure:
+    async def measure() -> float:
+        return await asyncio.to_thread(_timed, call, size)
+
+    return measure
+
+
+def _timed(call: Callable[[], object], size: int) -> float:
+    start = perf_counter()
+    for _ in range(size):
+        call()
+    return (perf_counter() - start) / size
+
+
+BENCHMARK: Final = Benchmark("costs", "What else costs what (nothing is promised)", run)

@@ -1,0 +1,106 @@
+"""A memory hit of a memoized plain function, against cachetools."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Final, TypeAlias
+
+import cachebox
+import cachetools
+
+from acache import FastCache
+from acache.tiers import MemoryTier
+from benchmarks.harness import Benchmark, Measure, Run
+from benchmarks.result import Bound, Result, ratio
+
+__all__ = ("BENCHMARK",)
+
+SIZE: Final = 4096
+TTL: Final = 600.0
+LIMIT: Final = 1.0
+
+Function: TypeAlias = Callable[[Any, Any], Any]
+
+
+def answer(_number: object, text: object) -> object:
+    """Stand for a computation."""
+    return text
+
+
+async def answer_async(_number: object, text: object) -> object:
+    """Stand for a computation that awaits."""
+    return text
+
+
+async def run(run: Run) -> Result:
+    """Measure the same call again and again."""
+    size, rounds = run.pick(10_000, 200), run.pick(41, 3)
+    result = Result()
+    samples = await _measure(
+        run,
+        size,
+        rounds,
+        {
+            "acache": FastCache(MemoryTier(SIZE)).memoize(answer),
+            "cachetools LRU": cachetools.cached(cachetools.LRUCache[Any, Any](SIZE))(answer),
+            "cachebox LRU, no lock, no copy": cachebox.cached(cachebox.LRUCache(SIZE), lock=None, postprocess=None)(
+                answer
+            ),
+            "functools.lru_cache": functools.lru_cache(SIZE)(answer),
+        },
+    )
+    result.add("no ttl", samples)
+    result.bounds.append(
+        Bound("memory hit, sync / cachetools LRU", ratio(samples["acache"], [samples["cachetools LRU"]]), LIMIT)
+    )
+    result.add(
+        "ttl",
+        await _measure(
+            run,
+            size,
+            rounds,
+            {
+                "acache, ttl": FastCache(MemoryTier(SIZE)).memoize(ttl=TTL)(answer),
+                "cachetools TTL": cachetools.cached(cachetools.TTLCache[Any, Any](SIZE, TTL))(answer),
+                "cachebox TTL, no lock, no copy": cachebox.cached(
+                    cachebox.TTLCache(SIZE, TTL), lock=None, postprocess=None
+                )(answer),
+            },
+        ),
+    )
+    bridged = FastCache(MemoryTier(SIZE)).memoize(answer_async)
+    await bridged(1, "a")
+    result.add(
+        "information",
+        await _measure(
+            run,
+            size,
+            rounds,
+            {
+                "acache, .sync() of an async function": bridged.sync,
+                "the function itself": answer,
+            },
+        ),
+    )
+    return result
+
+
+async def _measure(run: Run, size: int, rounds: int, functions: dict[str, Function]) -> Any:
+    return await run.in_turns({name: _one_key(function, size) for name, function in functions.items()}, rounds)
+
+
+def _one_key(function: Function, size: int) -> Measure:
+    function(1, "a")
+
+    async def measure() -> float:
+        start = perf_counter()
+        for _ in range(size):
+            function(1, "a")
+        return (perf_counter() - start) / size
+
+    return measure
+
+
+BENCHMARK: Final = Benchmark("sync-hit", "Memory hit of a memoized plain function", run)

@@ -1,0 +1,11 @@
+"""Programs that show what acache is for. Read them in this order.
+
+1. ``quickstart.py``: memoize a function, async or not, in memory and on disk.
+2. ``sync_callers.py``: the same cache from plain threads.
+3. ``testing_with_acache.py``: tests of code that caches, with a clock that stands still and a tier that breaks.
+4. ``compiler.py``, ``cached_compiler.py`` (the part that caches) and ``compile_service.py``: an HTTP service that
+   compiles each unit once. ``compile_demo.py``, with ``service_process.py`` and ``demo_report.py``, puts it under load
+   and checks every promise.
+
+Run each from the repository's root, as its first lines say.
+"""

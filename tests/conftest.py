@@ -1,0 +1,130 @@
+"""What holds for every test: acache never blocks an event loop, and nothing is left behind.
+
+The plugin is loaded here, and kept from loading by its entry point, so that coverage sees acache being imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from acache.files.lane import LANE
+from blockbuster import BlockBuster
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+pytest_plugins = ("acache.testing.plugin",)
+
+#: What blockbuster watches although it cannot wait, and why.
+NEVER_WAITS: Final = {
+    "os.path.abspath": "joins and tidies texts, with the working directory before them if they need one",
+    "os.getcwd": "the kernel knows the working directory without asking a disk",
+}
+#: Threads that may outlive a test, by the beginning of their names, and why.
+LASTING_THREADS: Final = {
+    "acache-portal": "the portal of the process, started on first use and stopped at exit",
+    "acache-io": "the lane for small file operations, one for the process",
+    "AnyIO worker thread": "idle workers of the portal's loop; those of a test's loop end with it",
+    "asyncio_": "as above: a test's loop waits for its own workers when it closes",
+}
+#: What an event loop keeps open: its selector, and the socket pair that wakes it. The portal's lasts as it does.
+LOOP_DESCRIPTORS: Final = Counter({"anon_inode": 1, "socket": 2})
+#: Seconds that threads, which are told to end when a loop closes, may take to do so.
+GRACE: Final = 2.0
+
+_DESCRIPTORS: Final = Path("/proc/self/fd")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest) -> Generator[None]:
+    """Fail a test that leaves a thread, an open descriptor or a temporary file (I5)."""
+    tmp_path: Path | None = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    threads, descriptors = set(threading.enumerate()), open_descriptors()
+    yield
+    assert left_threads(threads) == []
+    wait_for_the_lane()
+    portals = [thread for thread in new_threads(threads) if thread.name.startswith("acache-portal")]
+    assert left_descriptors(descriptors, len(portals)) == []
+    assert tmp_path is None or sorted(tmp_path.rglob(".tmp-*")) == []
+
+
+@pytest.fixture(autouse=True)
+def _async_test_is_guarded(_nothing_is_left: None, request: pytest.FixtureRequest) -> None:
+    """Guard the loop of an async test; a plain test has none."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("_loop_is_guarded")
+
+
+@pytest.fixture
+async def _loop_is_guarded(_watch: BlockBuster) -> AsyncGenerator[None]:
+    """Fail a test in which acache blocks the loop, or that leaves a task in it (I5) once its fixtures are closed."""
+    _watch.activate()
+    yield
+    _watch.deactivate()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert [task.get_coro() for task in left] == []
+
+
+@pytest.fixture(scope="session")
+def _watch() -> BlockBuster:
+    """Make what raises wherever acache, or what acache calls, blocks a running loop."""
+    watch = BlockBuster("acache")
+    for function in NEVER_WAITS:
+        del watch.functions[function]
+    return watch
+
+
+def wait_for_the_lane() -> None:
+    """Let the thread for small file operations put its last one away: it may look at an error for a moment longer."""
+    deadline = time.monotonic() + GRACE
+    while not LANE.is_idle and time.monotonic() < deadline:
+        time.sleep(0)
+
+
+def left_threads(before: set[threading.Thread]) -> list[str]:
+    """Return the names of the threads that are new and have no reason to last."""
+    left = [thread for thread in new_threads(before) if not thread.name.startswith(tuple(LASTING_THREADS))]
+    for thread in left:
+        thread.join(GRACE)
+    return [thread.name for thread in left if thread.is_alive()]
+
+
+def new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Return the threads that were not there."""
+    return [thread for thread in threading.enumerate() if thread not in before]
+
+
+def left_descriptors(before: dict[int, str], portals: int) -> list[str]:
+    """Return what is open, was not, and does not belong to one of so many new portals.
+
+    What only a reference cycle holds open is collected first: its ResourceWarning, an error here, says more.
+    """
+    allowed = Counter({kind: number * portals for kind, number in LOOP_DESCRIPTORS.items()})
+    if new_descriptors(before) - allowed:
+        gc.collect()
+    return sorted((new_descriptors(before) - allowed).elements())
+
+
+def new_descriptors(before: dict[int, str]) -> Counter[str]:
+    """Count what is open and was not: files by path, the rest by kind."""
+    new = (target for number, target in open_descriptors().items() if before.get(number) != target)
+    return Counter(target if target.startswith("/") else target.partition(":")[0] for target in new)
+
+
+def open_descriptors() -> dict[int, str]:
+    """Return what this process has open: descriptor number → path, or kind and identity."""
+    found: dict[int, str] = {}
+    for link in tuple(_DESCRIPTORS.iterdir()) if _DESCRIPTORS.is_dir() else ():
+        with suppress(FileNotFoundError):  # the descriptor of the listing itself, closed by now
+            found[int(link.name)] = str(link.readlink())
+    return found
