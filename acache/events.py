@@ -101,7 +101,7 @@ class Events:
         """Let ``parent`` hear everything emitted here."""
         if parent is not self:
             self._parents[parent] = None
-            parent._children.add(self)  # noqa: SLF001 - another of this class
+            parent._children.add(self)
             self._changed()
 
     def emit(self, event: Event) -> None:
@@ -117,6 +117,6 @@ class Events:
     def _changed(self) -> None:
         self.active = bool(self._sinks) or any(parent.active for parent in tuple(self._parents))
         for child in tuple(self._children):
-            child._changed()
+            child._changed()  # noqa: SLF001 - another of this class
         if self._on_change is not None:
             self._on_change()

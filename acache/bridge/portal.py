@@ -23,6 +23,8 @@ __all__ = ("GRACE", "in_event_loop", "is_exiting", "run_soon")
 
 #: Seconds that cancelled work may take to clean up before its caller, or the interpreter's exit, goes on without it.
 GRACE: Final = 5.0
+#: Seconds that the interpreter's exit leaves to calls under way before it cancels them.
+DRAIN: Final = 1.0
 
 
 def in_event_loop() -> bool:
@@ -67,10 +69,10 @@ class _Portal:
             raise
 
     def stop(self) -> None:
-        """Cancel what runs, let it clean up, and end the thread; after a grace period, go on without it."""
+        """Let what runs finish, then cancel it and let it clean up, and end the thread; in the end go on without it."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(GRACE)
+        self._thread.join(DRAIN + GRACE)
 
     def _run(self) -> None:
         _here.level = self._level + 1
@@ -85,6 +87,8 @@ class _Portal:
 
     async def _serve(self) -> None:
         await self._stopped.wait()
+        if running := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(running, timeout=DRAIN)
         # Without a limit, since a task that is left would be logged at exit: it is for stop() to lose patience.
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in tasks:

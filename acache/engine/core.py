@@ -232,7 +232,7 @@ class Engine:
         async with AsyncExitStack() as held:
             try:
                 await held.enter_async_context(host.hold_host_lock(key, self.host_timeout))
-            except OSError as error:  # a timeout is one too
+            except (OSError, RuntimeError) as error:  # a timeout is an OSError; at exit no executor takes work
                 outcome: TierOutcome = "timeout" if isinstance(error, TimeoutError) else "failed"
                 self.events.emit(TierEvent(host.name, "lock", outcome, key, type(error).__name__))
             yield

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -26,6 +27,7 @@ TEMPORARY: Final = ".tmp-"
 #: Seconds after which a temporary file that nobody holds is rubbish.
 ABANDONED: Final = 3600.0
 
+_PRIVATE: Final = 0o600
 _TRY_LOCK: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
@@ -40,13 +42,13 @@ def write_temporary(files: FileSystem, at: int, buffers: Sequence[BytesLike], *,
     It is closed before it is published: file systems that write late report a full disk when a file is closed.
     """
     name = temporary_name()
-    fd = files.open(name, WRITE_NEW, 0o600, at=at)
+    fd = files.open(name, WRITE_NEW, _PRIVATE, at=at)
     try:
         try:
             with suppress(OSError):  # without locks, age alone keeps a sweeper away
                 files.flock(fd, _TRY_LOCK)
-            if files.fstat(fd).st_mode & 0o777 != 0o600:  # an umask that takes from the owner
-                files.fchmod(fd, 0o600)
+            if stat.S_IMODE(files.fstat(fd).st_mode) != _PRIVATE:  # an umask that takes from the owner
+                files.fchmod(fd, _PRIVATE)
             _write_all(files, fd, buffers)
             if durable:
                 files.fsync(fd)

@@ -43,7 +43,25 @@ async def in_thread_to_the_end(function: Callable[[*Ts], T], *args: *Ts) -> T:
 
 def _hop(function: Callable[[], T]) -> Awaitable[T]:
     call = partial(_apply, function)
-    return LANE.run(call) if LANE.is_free else cast("Awaitable[T]", _threaded(call))
+    return LANE.run(call) if LANE.is_free else _in_executor(call)
+
+
+async def _in_executor(call: Callable[[], T]) -> T:
+    begun = False
+
+    def begin() -> T:
+        nonlocal begun
+        begun = True
+        return call()
+
+    try:
+        return await cast("Awaitable[T]", _threaded(begin))
+    except RuntimeError:
+        if begun:
+            raise
+        # Executors end before the interpreter's last threads do; those may still read and write.
+        outcome: T = await LANE.run(call)
+        return outcome
 
 
 def _apply(function: Callable[[], T]) -> T:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import gc
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -184,8 +185,10 @@ async def test_every_call_fails(tmp_path: Path, name: str, once: bool) -> None:
     ):
         number += 1
     assert number > 0
-    await asyncio.get_running_loop().shutdown_default_executor()  # a worker may look at its last error for a moment
-    assert len(open_files()) == descriptors
+    # An error keeps what it passed through alive: a worker may look at its last one for a moment.
+    await asyncio.get_running_loop().shutdown_default_executor()
+    gc.collect()
+    assert len(open_files()) <= descriptors
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)

@@ -150,7 +150,7 @@ async def test_d21_a_stopped_leader_is_waited_for_and_then_computed_around(tmp_p
         leader.process.send_signal(signal.SIGSTOP)
         cache = FastCache(MemoryTier(), DiskTier(tmp_path / "cache"), host_timeout=0.2)
 
-        async def f(n: int, hold: bool) -> str:  # noqa: FBT001 - as the worker's
+        async def f(n: int, hold: bool) -> str:
             return f"{n} here"
 
         f.__module__, f.__qualname__ = "__main__", "f"  # the worker's function, by name
