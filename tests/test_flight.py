@@ -15,7 +15,7 @@ import pytest
 
 from acache import exceptions
 from acache.exceptions import BridgeError, RecursiveCallError
-from acache.flight import Flight, FlightTable
+from acache.flight import Flight, FlightTable, LeaderLost
 from acache.types import Key
 
 KEY = Key("a" * 64)
@@ -441,6 +441,22 @@ def test_a10_a_waiter_takes_over_when_the_leaders_loop_dies() -> None:
     assert asyncio.run(follow()) == ("made", False)
     leader.join(10)
     assert len(runs) == 2
+
+
+async def test_a_waiter_takes_over_when_the_leader_is_lost() -> None:
+    """When the one who was to compute is gone, a waiter computes instead, and nobody is told."""
+    table, job = FlightTable(), Job()
+    gone = Job(error=LeaderLost())
+    leader = await start(table, gone)
+    waiter = asyncio.create_task(table.run(KEY, "f", job))
+    await asyncio.sleep(0)
+    leader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leader
+    gone.release.set()
+    await job.started.wait()
+    job.release.set()
+    assert await waiter == ("made", False)
 
 
 async def test_a12_a_call_that_blocks_the_leaders_loop_is_refused() -> None:

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, final
+from typing import Any, Final, final
 
 import anyio
 import anyio.from_thread
@@ -87,17 +87,26 @@ class _Portal:
 
     async def _serve(self) -> None:
         await self._stopped.wait()
-        if running := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(running, timeout=DRAIN)
+        await _watch(_others(), DRAIN)
         # Without a limit, since a task that is left would be logged at exit: it is for stop() to lose patience.
-        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        while tasks := _others():
             for task in tasks:
                 task.cancel()
-            done, _ = await asyncio.wait(tasks)
-            for task in done:
-                if not task.cancelled():
-                    task.exception()  # seen: asyncio shall not log it
+            await _watch(tasks, None)
         await self.loop.shutdown_asyncgens()
+
+
+def _others() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def _watch(tasks: set[asyncio.Task[Any]], seconds: float | None) -> None:
+    """Wait for the end of ``tasks`` and look at their errors, so that asyncio does not print them at exit."""
+    if tasks:
+        done, _ = await asyncio.wait(tasks, timeout=seconds)
+        for task in done:
+            if not task.cancelled():
+                task.exception()
 
 
 class _Here(threading.local):

@@ -12,9 +12,9 @@ import inspect
 import logging
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, Final, Protocol, final, runtime_checkable
 
 from acache.config import settings
 from acache.context import Scope
@@ -36,6 +36,9 @@ from acache.types import Entry, Hit, Key, Written
 __all__ = ("Call", "Engine", "Found")
 
 _log = logging.getLogger("acache")
+
+#: What says that a lock cannot be had: a timeout, which is an OSError, a file system, or an executor that is over.
+_NO_LOCK: Final = (OSError, RuntimeError)
 
 
 @runtime_checkable
@@ -228,14 +231,25 @@ class Engine:
 
     @asynccontextmanager
     async def _host_lock(self, host: _HostLocks, key: Key) -> AsyncGenerator[None]:
-        """Hold the key's lock of this host; go on without it when it cannot be had."""
-        async with AsyncExitStack() as held:
-            try:
-                await held.enter_async_context(host.hold_host_lock(key, self.host_timeout))
-            except (OSError, RuntimeError) as error:  # a timeout is an OSError; at exit no executor takes work
-                outcome: TierOutcome = "timeout" if isinstance(error, TimeoutError) else "failed"
-                self.events.emit(TierEvent(host.name, "lock", outcome, key, type(error).__name__))
+        """Hold the key's lock of this host; go on without it when it cannot be had, or given back."""
+        held = host.hold_host_lock(key, self.host_timeout)
+        try:
+            await held.__aenter__()
+        except _NO_LOCK as error:
+            self._report_lock(host, key, error)
             yield
+            return
+        try:
+            yield
+        finally:
+            try:
+                await held.__aexit__(None, None, None)
+            except _NO_LOCK as error:
+                self._report_lock(host, key, error)
+
+    def _report_lock(self, host: _HostLocks, key: Key, error: Exception) -> None:
+        outcome: TierOutcome = "timeout" if isinstance(error, TimeoutError) else "failed"
+        self.events.emit(TierEvent(host.name, "lock", outcome, key, type(error).__name__))
 
     # --- serving --------------------------------------------------------------------------------------------------
 

@@ -12,10 +12,11 @@ from typing import Any, Final, final
 
 import anyio.to_thread
 
-from acache.bridge import drive, in_event_loop, run_sync
+from acache.bridge import RunHere, drive, in_event_loop, run_sync
 from acache.context import IsolationSchema, current_scope, isolation_key_now
 from acache.engine import Call, Engine, Options, Route, Verb
 from acache.exceptions import BridgeError
+from acache.flight import LeaderLost
 from acache.keys import KeyRecipe
 from acache.memoize.hot import Cell, Cells, Gate, async_face, sync_face
 from acache.stats import CacheInfo, CallCounters
@@ -165,9 +166,8 @@ class Memoized:
         if not hit:
             blocked = asyncio.get_running_loop() if in_event_loop() else None
 
-            async def main(run_here: Callable[..., Awaitable[Any]]) -> Any:
-                # The body runs in the flight's context, so that it is known to be part of that flight.
-                call = self._call(key, lambda: run_here(body, copy_context()), started, blocked)
+            async def main(run_here: RunHere) -> Any:
+                call = self._call(key, partial(_compute_there, run_here, body), started, blocked)
                 return await self.engine.run(call, route)
 
             value = drive(main)
@@ -283,6 +283,24 @@ class Memoized:
             "codec": None if self.options.codec is None else self.options.codec.name,
             "copy": self.options.copy,
         }
+
+
+async def _compute_there(run_here: RunHere, body: Callable[[], Any]) -> Any:
+    """Run a body in the thread that called; another waiter takes over if that thread leaves before it begins."""
+    begun = False
+
+    def begin() -> Any:
+        nonlocal begun
+        begun = True
+        return body()
+
+    try:
+        # In the flight's context, so that the body is known to be part of the flight.
+        return await run_here(begin, copy_context())
+    except BridgeError:
+        if begun:
+            raise
+        raise LeaderLost from None
 
 
 async def _never() -> Any:

@@ -77,6 +77,23 @@ def end_with_tasks() -> None:
     run_sync(start)
 
 
+def end_in_the_middle() -> None:
+    """Leave tasks behind that are almost done: one succeeds, one fails."""
+
+    async def finish() -> None:
+        await asyncio.sleep(0.05)
+        os.write(1, b"finished\n")
+
+    async def fail() -> None:
+        await asyncio.sleep(0.05)
+        raise ValueError
+
+    async def start() -> None:
+        kept.extend((asyncio.ensure_future(finish()), asyncio.ensure_future(fail())))
+
+    run_sync(start)
+
+
 def end_with_a_daemon_thread() -> None:
     """Leave a daemon thread that waits for a call."""
     started = threading.Event()

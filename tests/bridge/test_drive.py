@@ -68,6 +68,18 @@ class TestWhere:
 
         assert drive(main) is not mine
 
+    async def test_in_a_worker_thread_that_runs_a_loop(self) -> None:
+        """A thread that runs a loop is served by the portal, also when another loop had started it."""
+
+        async def main(run_here: RunHere) -> asyncio.AbstractEventLoop:
+            return asyncio.get_running_loop()
+
+        async def block() -> asyncio.AbstractEventLoop:
+            return drive(main)
+
+        loop = await anyio.to_thread.run_sync(asyncio.run, block())
+        assert loop is run_in_plain_thread(current_loop)
+
     def test_on_the_portal_itself(self) -> None:
         """Code on the portal that blocks it is served by another loop, as deep as it goes, and waits for none."""
 

@@ -177,6 +177,16 @@ class TestOverride:
         second.__exit__(None, None, None)
         assert settings() == before
 
+    def test_equal_blocks_are_two(self) -> None:
+        """The end of one block does not end another that changes the same."""
+        first, second = override(recache=True), override(recache=True)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert settings().recache
+        second.__exit__(None, None, None)
+        assert not settings().recache
+
     def test_an_error_in_the_block_restores_too(self) -> None:
         """However the block ends, the settings are restored."""
         before = settings()

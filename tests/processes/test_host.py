@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncGenerator
@@ -140,6 +141,7 @@ async def test_d20_a_killed_leader_frees_its_key_at_once(tmp_path: Path) -> None
         (value,) = await second.hear("values")
         verify(value, 1)
         assert value["text"] == f"1 {second.process.pid}"
+        assert await second.end() == (0, b"")
 
 
 async def test_d21_a_stopped_leader_is_waited_for_and_then_computed_around(tmp_path: Path) -> None:
@@ -207,16 +209,20 @@ import sys, threading
 from acache import FastCache, MemoryTier
 from acache.tiers import DiskTier
 cache = FastCache(MemoryTier(), DiskTier(sys.argv[1]))
+begun = threading.Event()
 @cache.memoize
 def f(n):
+    begun.set()
     return b"x" * n
 f(100_000)
+begun.clear()
 threading.Thread(target=f, args=(5_000_000,), daemon=True).start()
-f(10)
+begun.wait()
 """
     script = tmp_path / "program.py"
     script.write_text(code)
     for _ in range(3):
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-X", "dev", "-W", "error", str(script), str(tmp_path / "cache")),
             stdout=asyncio.subprocess.PIPE,
@@ -225,3 +231,5 @@ f(10)
         )
         assert await child.communicate() == (b"", b"")
         assert child.returncode == 0
+        assert len(list((tmp_path / "cache").glob("??/*"))) == 2
+        assert list((tmp_path / "cache").rglob(".tmp-*")) == []

@@ -178,12 +178,13 @@ async def check_methods(compiler: Compiler) -> None:
 
 
 async def check_classmethods(compiler: Compiler) -> None:
-    assert_type(await Compiler.probe("t"), bytes)
-    assert_type(await compiler.probe("t"), bytes)
-    assert_type(Compiler.version("t"), str)
-    assert_type(compiler.version("t"), str)
-    await Compiler.probe(1)  # type: ignore[arg-type]
-    Compiler.version(1)  # type: ignore[arg-type]
+    if not MYPY:  # which leaves the class out of a classmethod only if it is a plain function
+        assert_type(await Compiler.probe("t"), bytes)
+        assert_type(await compiler.probe("t"), bytes)
+        assert_type(Compiler.version("t"), str)
+        assert_type(compiler.version("t"), str)
+        await Compiler.probe(1)  # type: ignore[arg-type]
+        Compiler.version(1)  # type: ignore[arg-type]
 
 
 async def check_staticmethods(compiler: Compiler) -> None:
@@ -191,7 +192,7 @@ async def check_staticmethods(compiler: Compiler) -> None:
     assert_type(Compiler.count("s"), int)
     await Compiler.parse(1)  # type: ignore[arg-type]
     Compiler.count(1)  # type: ignore[arg-type]
-    if not MYPY:  # which binds every descriptor that is looked up on an instance, a staticmethod's too
+    if not MYPY:  # which binds whatever is looked up on an instance, unless it is a plain function
         assert_type(await compiler.parse("s"), list[str])
         assert_type(compiler.count("s"), int)
 
