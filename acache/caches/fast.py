@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -66,7 +65,7 @@ class FastCache:
         #: Serve what is stored, else raise ``ReplayMissError``; never compute.
         self.replay = Decorator("replay", lambda: studio)
         self._adjust_gate()
-        config.on_change(_weakly(self._adjust_gate))
+        config.on_change(self._adjust_gate)  # held weakly
 
     @classmethod
     def from_url(cls, *urls: str, namespace: str = "", host_timeout: float = DEFAULT_TIMEOUT) -> Self:
@@ -221,15 +220,3 @@ class FastCache:
         settings = config.settings()
         plain = settings.enable and not settings.disable and not settings.recache and not self.events.active
         self._gate.plain = PLAIN if plain else CLOSED
-
-
-def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """Call a bound method for as long as its object lives, without keeping it alive."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        alive = reference()
-        if alive is not None:
-            alive()
-
-    return call

@@ -1,6 +1,6 @@
 """One directory of files, and the only ways a file comes into it and goes.
 
-- :meth:`Shard.insert` publishes with ``link``, which fails if the name is taken: one of many writers wins, without a lock.
+- :meth:`Shard.insert` publishes with a rename that fails if the name is taken: one of many writers wins, without a lock.
 - :meth:`Shard.replace` publishes with ``rename``: readers see the old file or the new one.
 - A dead file stands in the way of an insert, and no system call removes a file *if it is still that file*. So it is
   judged anew under the directory's lock, moved aside, and put back if it turns out to be another one. All who remove
@@ -30,7 +30,7 @@ from acache.files.temporary import discard, temporary_name
 
 __all__ = ("Judge", "Shard", "Verdict")
 
-#: What ``link`` answers on file systems that have no hard links.
+#: What such a rename answers on file systems that have neither it nor hard links.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 #: What ``unlink`` answers for a directory: POSIX has the one, Linux the other.
 _UNLINKED_DIRECTORY: Final = frozenset({errno.EPERM, errno.EISDIR})
@@ -89,7 +89,7 @@ class Shard:
     def insert(self, temporary: str, name: str, judge: Judge) -> bool:
         """Publish ``temporary`` as ``name`` unless a file is there that stays; tell whether it was. Atomic.
 
-        Where there are no hard links, inserts are serialized by the lock; one that meets a :meth:`replace` of the same
+        Where the file system cannot do that, inserts are serialized by the lock; one that meets a :meth:`replace` of the same
         name at the same moment may then win over it.
         """
         linked = self._link(temporary, name)
@@ -140,9 +140,9 @@ class Shard:
         self._files.fsync(self._root.fd)
 
     def _link(self, temporary: str, name: str) -> bool | None:
-        """Publish without a lock: done, there is something already, or (``None``) there are no hard links here."""
+        """Publish without a lock: done, there is something already, or (``None``) the file system cannot do that."""
         try:
-            self._files.link(temporary, name, at=self.fd)
+            self._files.rename_new(temporary, name, at=self.fd)
         except FileExistsError:
             return False
         except OSError as error:

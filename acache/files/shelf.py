@@ -145,8 +145,7 @@ class Shelf:
             try:
                 stored = shard.replace(temporary, name) if replace else shard.insert(temporary, name, judge)
             finally:
-                # Whatever goes wrong from here on, what is published is published; a sweeper takes what stays.
-                if not (stored and replace):
+                if not stored:
                     discard(self._files, temporary, shard.fd)
             if stored and self._durable:
                 with suppress(OSError):

@@ -6,10 +6,13 @@ acache does not know the difference. The methods are the system calls and no mor
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 __all__ = ("DIRECTORY", "READ", "REAL_FILES", "WRITE_NEW", "BytesLike", "FileSystem")
@@ -22,6 +25,13 @@ DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 #: How a file is made: never over, nor through, something that is there.
 WRITE_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+# Linux: one call where a link and an unlink take twice as long.
+_renameat2: Final = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+_NOREPLACE: Final = 1
+#: What it answers if the kernel or the file system does not have it.
+_NO_RENAMEAT2: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EPERM})
 
 
 class FileSystem:
@@ -72,9 +82,17 @@ class FileSystem:
         """Set the permissions of a file by name."""
         os.chmod(path, mode, dir_fd=at)
 
-    def link(self, old: str, new: str, *, at: int) -> None:
-        """Give a file a second name; fail if there is one."""
+    def rename_new(self, old: str, new: str, *, at: int) -> None:
+        """Rename; raise :class:`FileExistsError` if ``new`` is there. Atomic."""
+        if _renameat2 is not None:
+            if _renameat2(at, os.fsencode(old), at, os.fsencode(new), _NOREPLACE) == 0:
+                return
+            number = ctypes.get_errno()
+            if number not in _NO_RENAMEAT2:
+                raise OSError(number, os.strerror(number), new)
         os.link(old, new, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+        with suppress(OSError):  # it has its new name; a sweeper takes the old one
+            os.unlink(old, dir_fd=at)
 
     def rename(self, old: str, new: str, *, at: int, to: int | None = None) -> None:
         """Rename, over what is there; into the directory ``to`` if given."""

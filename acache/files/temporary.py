@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Final
 
 from acache.exceptions import EntryRejectedError
@@ -31,9 +32,25 @@ _PRIVATE: Final = 0o600
 _TRY_LOCK: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
+class _Mark:
+    """What tells this process from all others, also in another container or after a fork."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.text = f"{os.getpid()}-{os.urandom(8).hex()}"
+
+
+_mark: Final = _Mark()
+_numbers: Final = count()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark.renew)
+
+
 def temporary_name() -> str:
     """Return a name nobody else uses: not another thread, process, or container that shares the directory."""
-    return f"{TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
+    return f"{TEMPORARY}{_mark.text}-{next(_numbers)}"
 
 
 def write_temporary(files: FileSystem, at: int, buffers: Sequence[BytesLike], *, durable: bool = False) -> str:

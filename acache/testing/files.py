@@ -74,9 +74,9 @@ class WatchedFileSystem(FileSystem):
         self._meet("chmod")
         super().chmod(path, mode, at=at)
 
-    def link(self, old: str, new: str, *, at: int) -> None:
-        self._meet("link")
-        super().link(old, new, at=at)
+    def rename_new(self, old: str, new: str, *, at: int) -> None:
+        self._meet("rename_new")
+        super().rename_new(old, new, at=at)
 
     def rename(self, old: str, new: str, *, at: int, to: int | None = None) -> None:
         self._meet("rename")

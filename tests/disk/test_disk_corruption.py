@@ -276,7 +276,7 @@ async def test_peer_heals_first(make_tier: MakeTier, use: str) -> None:
     assert (quarantined(ours), temporaries(path.parent)) == ([], [])
 
 
-@pytest.mark.parametrize("call", ["rename", "link"])
+@pytest.mark.parametrize("call", ["rename", "rename_new"])
 async def test_one_clears_at_a_time(make_tier: MakeTier, call: str) -> None:
     """While one clears a dead entry away no other does, and who finds it cleared away wins: one insert wins, not two."""
     files = FaultyFileSystem()
@@ -316,7 +316,7 @@ async def test_peer_replaces_forever(make_tier: MakeTier) -> None:
     files = FaultyFileSystem()
     tier = make_tier(files=files)
     path = plant(tier, key(1), b"rubbish")
-    files.fail(0, lambda: path.write_bytes(b"rubbish"), only="link")
+    files.fail(0, lambda: path.write_bytes(b"rubbish"), only="rename_new")
     assert await tier.insert(key(1), "new") is False
     assert tier.statistics().failures == 1
     files.heal()

@@ -199,7 +199,7 @@ async def test_renamed_directory(make_tier: MakeTier, tmp_path: Path) -> None:
     assert await ours.get(key(1)) is None
 
 
-@pytest.mark.parametrize("call", ["create", "mkdir", "link", "rename"])
+@pytest.mark.parametrize("call", ["create", "mkdir", "rename_new", "rename"])
 async def test_deleted_between_two_calls(tmp_path: Path, manual_clock: ManualClock, call: str) -> None:
     """A directory that is deleted in the middle of a write, before any of its calls, is made again once (D10)."""
     files = FaultyFileSystem()

@@ -208,7 +208,7 @@ async def test_fault_after_publication(tmp_path: Path, name: str, call: str) -> 
     clock, files = ManualClock(), FaultyFileSystem()
     tier = make(tmp_path / "disk", clock, files=files, durable=True)
     await CASES[name].prepare(tier, clock)
-    published = "rename" if name.startswith("set") else "link"
+    published = "rename" if name.startswith("set") else "rename_new"
     files.fail(0, lambda: files.fail(0, errno.EBUSY), once=True, only=published)
     assert await CASES[name].run(tier) is True
     assert call not in files.calls or files.struck > 0
@@ -227,7 +227,7 @@ async def test_late_errors_are_errors(tmp_path: Path, call: str) -> None:
     await neighbour(tier, clock)
     files.fail(0, errno.EIO, once=True, only=call)
     assert await tier.insert(KEY, "new") is False
-    assert (files.struck, files.calls.count("writev"), files.calls.count("link")) == (1, 1, 0)
+    assert (files.struck, files.calls.count("writev"), files.calls.count("rename_new")) == (1, 1, 0)
     files.heal()
     assert await tier.get(KEY) is None
     await tier.aclose()
@@ -269,7 +269,7 @@ async def test_read_only_file_system(tmp_path: Path, manual_clock: ManualClock) 
     """Where nothing can be written hits are served, misses are misses, and bad entries are not fatal (D9, P27)."""
 
     def refuse(call: str) -> None:
-        if call in {"create", "mkdir", "link", "rename", "unlink", "chmod", "fchmod", "writev", "rmdir"}:
+        if call in {"create", "mkdir", "rename_new", "rename", "unlink", "chmod", "fchmod", "writev", "rmdir"}:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     writing = make(tmp_path / "disk", manual_clock)
@@ -316,7 +316,7 @@ async def test_file_system_without_links(tmp_path: Path, manual_clock: ManualClo
     tier = make(tmp_path / "disk", manual_clock, files=files)
     case = CASES[name]
     await case.prepare(tier, manual_clock)
-    files.fail(0, error, only="link")
+    files.fail(0, error, only="rename_new")
     result = await case.run(tier)
     assert (files.struck > 0, "flock" in files.calls) == (True, True)
     assert result is (name != "insert, live")
@@ -337,7 +337,7 @@ async def test_put_back_without_links(tmp_path: Path, manual_clock: ManualClock)
 
     def publish_as_peer() -> None:
         fresh.rename(path)
-        files.fail(0, errno.EPERM, only="link")
+        files.fail(0, errno.EPERM, only="rename_new")
 
     files.fail(0, publish_as_peer, once=True, only="rename")
     assert await tier.get(KEY) is None
