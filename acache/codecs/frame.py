@@ -33,7 +33,7 @@ import math
 import zlib
 from hashlib import sha256
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from acache.codecs.meta import MAX_META, Meta, pack_meta, unpack_meta
 from acache.codecs.signing import KEY_ID_SIZE, MAC_SIZE, Signer
@@ -151,10 +151,10 @@ def decode_frame(
     """
     view = memoryview(data)
     header, meta = _verify(view, key, codec, version_digest, signer)
-    start = HEADER_SIZE + header.meta_size
-    value = codec.decode(view[start : start + header.payload_size])
-    expires = None if math.isnan(header.expires) else header.expires
-    return Entry(value, header.created, expires, header.cost, meta.tags, meta.factors)
+    *_, created, expires, cost, meta_size, payload_size = header
+    start = HEADER_SIZE + meta_size
+    value = codec.decode(view[start : start + payload_size])
+    return Entry(value, created, expires if expires == expires else None, cost, meta.tags, meta.factors)  # noqa: PLR0124 - NaN
 
 
 def verify_frame(
@@ -170,7 +170,7 @@ def verify_frame(
     - ``signature``: a signature that is wrong, by a key that is not verified, or that cannot be checked for lack of a signer;
     - ``foreign``: an entry of another key; ``version``: of another version; ``foreign`` again: of another codec.
     """
-    return _verify(memoryview(data), key, codec, version_digest, signer)[0]
+    return FrameHeader._make(_verify(memoryview(data), key, codec, version_digest, signer)[0])
 
 
 def read_header(data: BytesLike) -> FrameHeader:
@@ -187,22 +187,31 @@ def read_header(data: BytesLike) -> FrameHeader:
     raise EntryRejectedError("format" if start == _prologue(number) and start != _PROLOGUE else "corrupt")
 
 
-def _verify(
-    view: memoryview, key: Key, codec: Codec, version: bytes, signer: Signer | None
-) -> tuple[FrameHeader, Meta]:
-    """Check everything, in the only order that is safe: size, seal, identity. No byte is interpreted before the seal."""
-    header = read_header(view)
-    if header.meta_size > MAX_META or header.frame_size != len(view):
+_Fields: TypeAlias = tuple[bytes, bytes, bytes, bytes, float, float, float, int, int]
+
+
+def _verify(view: memoryview, key: Key, codec: Codec, version: bytes, signer: Signer | None) -> tuple[_Fields, Meta]:
+    """Check everything, in the only order that is safe: size, seal, identity. No byte is interpreted before the seal.
+
+    The fields are those of :class:`FrameHeader`, in a plain tuple: this is the path of every hit on disk.
+    """
+    if len(view) < HEADER_SIZE:
+        read_header(view)  # raises
+    fields: _Fields = _HEADER.unpack_from(view)
+    prologue, owner_version, owner, key_id, _, _, _, meta_size, payload_size = fields
+    if prologue != _PROLOGUE:
+        read_header(view)  # raises
+    if meta_size > MAX_META or HEADER_SIZE + meta_size + payload_size + _SEAL_SIZE != len(view):
         raise EntryRejectedError("corrupt")
-    _check_seal(header.key_id, view[:-_SEAL_SIZE], view[-_SEAL_SIZE:], signer)
-    if header.key != bytes.fromhex(key):
+    _check_seal(key_id, view[:-_SEAL_SIZE], view[-_SEAL_SIZE:], signer)
+    if owner != bytes.fromhex(key):
         raise EntryRejectedError("foreign")
-    if header.version != version:
+    if owner_version != version:
         raise EntryRejectedError("version")
-    meta = unpack_meta(bytes(view[HEADER_SIZE : HEADER_SIZE + header.meta_size]), codec.name)
+    meta = unpack_meta(bytes(view[HEADER_SIZE : HEADER_SIZE + meta_size]), codec.name)
     if meta.codec != codec.name:
         raise EntryRejectedError("foreign")
-    return header, meta
+    return fields, meta
 
 
 def _check_seal(key_id: bytes, body: memoryview, seal: memoryview, signer: Signer | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from acache.exceptions import EntryRejectedError, ValueEncodingError
@@ -27,7 +28,7 @@ class Meta(NamedTuple):
 
     codec: str
     tags: tuple[str, ...]
-    factors: dict[str, str]
+    factors: Mapping[str, str]
 
 
 def pack_meta(entry: Entry, codec: str) -> bytes:
@@ -52,7 +53,7 @@ def unpack_meta(line: bytes, codec: str) -> Meta:
     Raises :class:`~acache.exceptions.EntryRejectedError`: a seal without a key is no proof that the line is one of ours.
     """
     if line == _plain(codec):
-        return Meta(codec, (), {})
+        return _plain_meta(codec)
     try:
         fields = json.loads(str(line, "utf-8", "surrogatepass"))
         codec, tags, factors = fields
@@ -61,13 +62,18 @@ def unpack_meta(line: bytes, codec: str) -> Meta:
         raise EntryRejectedError("corrupt") from None
     if kinds != [str, list, dict] or not _are_texts(tags) or not _are_texts(factors.values()):
         raise EntryRejectedError("corrupt")
-    return Meta(codec, tuple(tags), factors)
+    return Meta(codec, tuple(tags), dict(factors))
 
 
 @lru_cache(maxsize=64)
 def _plain(codec: str) -> bytes:
     """Return the line of nearly every entry, made once: neither tags nor factors."""
     return _line(codec, (), {})
+
+
+@lru_cache(maxsize=64)
+def _plain_meta(codec: str) -> Meta:
+    return Meta(codec, (), MappingProxyType({}))
 
 
 def _line(codec: str, tags: tuple[str, ...], factors: Mapping[str, str]) -> bytes:

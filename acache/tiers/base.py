@@ -31,7 +31,7 @@ from acache.exceptions import CacheError, ConfigurationError, ValueDecodingError
 from acache.keys import encode_key
 from acache.locks import Lock, acquire_lock
 from acache.stats import TierCounters, TierStatistics
-from acache.types import Entry, Hit, Key, Written
+from acache.types import MISSING, Entry, Hit, Key, Missing, Written
 
 __all__ = ("Tier",)
 
@@ -72,7 +72,12 @@ class Tier(ABC):
 
         Raises :class:`~acache.exceptions.KeyEncodingError` for an object that cannot be a key.
         """
-        entry = await self.read(encode_key(key))
+        encoded = encode_key(key)
+        found = self._read_now(encoded, None)
+        if found is None:
+            entry = await self.read(encoded)
+        else:
+            entry = self._counted(encoded, None if found is MISSING else found)
         return None if entry is None else self.hit(entry)
 
     async def insert(self, key: object, value: object, *, ttl: Duration | None = None) -> bool:
@@ -143,6 +148,9 @@ class Tier(ABC):
 
         A broken tier and, unless ``on_corrupt="raise"``, an entry that fails verification are misses.
         """
+        found = self._read_now(key, codec)
+        if found is not None:
+            return self._counted(key, None if found is MISSING else found)
         try:
             entry = await self._read(key, codec)
         except ValueDecodingError as error:
@@ -163,8 +171,8 @@ class Tier(ABC):
 
         ``None`` is not a miss: it says that only :meth:`read` can tell. Never raises; safe on an event loop.
         """
-        entry = self._read_now(key, codec)
-        return None if entry is None else self._counted(key, entry)
+        found = self._read_now(key, codec)
+        return None if found is None or found is MISSING else self._counted(key, found)
 
     async def write(self, key: Key, entry: Entry, *, replace: bool, codec: Codec | None = None) -> Written:
         """Store ``entry``: over a live one only with ``replace``. Atomic, also when cancelled.
@@ -207,8 +215,8 @@ class Tier(ABC):
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
         """Return what is stored; raise EntryRejectedError or ValueDecodingError for what cannot be trusted or read."""
 
-    def _read_now(self, key: Key, codec: Codec | None) -> Entry | None:
-        """Return what is stored, where that needs no waiting; most storages have to wait."""
+    def _read_now(self, key: Key, codec: Codec | None) -> Entry | Missing | None:
+        """Return what is stored, or that nothing is, without waiting; ``None`` if only _read() can tell. Never raises."""
         return None
 
     @abstractmethod

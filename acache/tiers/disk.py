@@ -34,7 +34,7 @@ from acache.exceptions import CacheError, EntryRejectedError, ValueDecodingError
 from acache.files import ABANDONED, WARM_LIMIT, Blob, FileSystem, Shelf, Verdict, in_thread, in_thread_to_the_end
 from acache.locks import acquire_flock, file_lock
 from acache.tiers.base import Tier
-from acache.types import MISSING, Entry, Key, Written
+from acache.types import MISSING, Entry, Key, Missing, Written
 
 __all__ = ("DiskTier",)
 
@@ -146,20 +146,13 @@ class DiskTier(Tier):
     # --- primitives -----------------------------------------------------------------------------------------------
 
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
+        return await in_thread(self._load, key, self._codec if codec is None else codec)
+
+    def _read_now(self, key: Key, codec: Codec | None) -> Entry | Missing | None:
+        data = self._shelf.read_warm(key)
+        if data is None or data is MISSING:
+            return data
         codec = self._codec if codec is None else codec
-        data = self._shelf.read_warm(key)
-        if data is MISSING:
-            return None
-        entry = self._decode_warm(data, key, codec)
-        return await in_thread(self._load, key, codec) if entry is None else entry
-
-    def _read_now(self, key: Key, codec: Codec | None) -> Entry | None:
-        data = self._shelf.read_warm(key)
-        return None if data is MISSING else self._decode_warm(data, key, self._codec if codec is None else codec)
-
-    def _decode_warm(self, data: bytearray | None, key: Key, codec: Codec) -> Entry | None:
-        if data is None:
-            return None
         try:
             return decode_frame(data, key, codec=codec, version_digest=self._version, signer=self._signer)
         except ValueDecodingError:

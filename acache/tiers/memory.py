@@ -20,7 +20,7 @@ from acache.exceptions import ConfigurationError
 from acache.stats import TierStatistics
 from acache.tiers.base import Tier
 from acache.tiers.eviction import Node, Sieve
-from acache.types import Entry, Key, Written
+from acache.types import MISSING, Entry, Key, Missing, Written
 
 __all__ = ("MemoryTier", "estimate_size")
 
@@ -124,9 +124,9 @@ class MemoryTier(Tier):
         node = self.peek(key)
         return None if node is None else node.entry
 
-    def _read_now(self, key: Key, codec: Codec | None) -> Entry | None:
+    def _read_now(self, key: Key, codec: Codec | None) -> Entry | Missing | None:
         node = self.peek(key)
-        return None if node is None else node.entry
+        return (None if node is None else node.entry) or MISSING
 
     async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
         return self.put(key, entry, replace=replace)
