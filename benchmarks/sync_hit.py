@@ -20,6 +20,7 @@ __all__ = ("BENCHMARK",)
 SIZE: Final = 4096
 TTL: Final = 600.0
 LIMIT: Final = 1.0
+CACHETOOLS: Final = "cachetools LRU"
 
 Function: TypeAlias = Callable[[Any, Any], Any]
 
@@ -37,58 +38,39 @@ async def answer_async(_number: object, text: object) -> object:
 async def run(run: Run) -> Result:
     """Measure the same call again and again."""
     size, rounds = run.pick(10_000, 200), run.pick(41, 3)
-    result = Result()
-    samples = await _measure(
-        run,
-        size,
-        rounds,
-        {
-            "acache": FastCache(MemoryTier(SIZE)).memoize(answer),
-            "cachetools LRU": cachetools.cached(cachetools.LRUCache[Any, Any](SIZE))(answer),
-            "cachebox LRU, no lock, no copy": cachebox.cached(cachebox.LRUCache(SIZE), lock=None, postprocess=None)(
-                answer
-            ),
-            "functools.lru_cache": functools.lru_cache(SIZE)(answer),
-        },
-    )
-    result.add("no ttl", samples)
-    result.bounds.append(
-        Bound("memory hit, sync / cachetools LRU", ratio(samples["acache"], [samples["cachetools LRU"]]), LIMIT)
-    )
-    result.add(
-        "ttl",
-        await _measure(
-            run,
-            size,
-            rounds,
-            {
-                "acache, ttl": FastCache(MemoryTier(SIZE)).memoize(ttl=TTL)(answer),
-                "cachetools TTL": cachetools.cached(cachetools.TTLCache[Any, Any](SIZE, TTL))(answer),
-                "cachebox TTL, no lock, no copy": cachebox.cached(
-                    cachebox.TTLCache(SIZE, TTL), lock=None, postprocess=None
-                )(answer),
-            },
-        ),
-    )
     bridged = FastCache(MemoryTier(SIZE)).memoize(answer_async)
     await bridged(1, "a")
-    result.add(
-        "information",
-        await _measure(
-            run,
-            size,
-            rounds,
-            {
-                "acache, .sync() of an async function": bridged.sync,
-                "the function itself": answer,
-            },
-        ),
-    )
+    groups: dict[str, dict[str, Function]] = {
+        "no ttl": {
+            "acache": FastCache(MemoryTier(SIZE)).memoize(answer),
+            CACHETOOLS: cachetools.cached(cachetools.LRUCache[Any, Any](SIZE))(answer),
+            "cachebox LRU, no lock, no copy": _cachebox(cachebox.LRUCache(SIZE)),
+            "functools.lru_cache": functools.lru_cache(SIZE)(answer),
+        },
+        "ttl": {
+            "acache, ttl": FastCache(MemoryTier(SIZE)).memoize(ttl=TTL)(answer),
+            "cachetools TTL": cachetools.cached(cachetools.TTLCache[Any, Any](SIZE, TTL))(answer),
+            "cachebox TTL, no lock, no copy": _cachebox(cachebox.TTLCache(SIZE, TTL)),
+        },
+        "information": {
+            "acache, .sync() of an async function": bridged.sync,
+            "the function itself": answer,
+        },
+    }
+    result = Result()
+    for group, functions in groups.items():
+        measures = {name: _one_key(function, size) for name, function in functions.items()}
+        samples = await run.in_turns(measures, rounds)
+        result.add(group, samples)
+        if CACHETOOLS in samples:
+            measured = ratio(samples["acache"], [samples[CACHETOOLS]])
+            result.bounds.append(Bound(f"memory hit, sync / {CACHETOOLS}", measured, LIMIT))
     return result
 
 
-async def _measure(run: Run, size: int, rounds: int, functions: dict[str, Function]) -> Any:
-    return await run.in_turns({name: _one_key(function, size) for name, function in functions.items()}, rounds)
+def _cachebox(cache: Any) -> Function:
+    memoized: Function = cachebox.cached(cache, lock=None, postprocess=None)(answer)
+    return memoized
 
 
 def _one_key(function: Function, size: int) -> Measure:

@@ -219,7 +219,7 @@ def _check_seal(key_id: bytes, body: memoryview, seal: memoryview, signer: Signe
     if signer is None:
         if key_id != _UNSIGNED:
             raise EntryRejectedError("signature")
-        if sha256(body).digest() != seal:
+        if sha256(body).digest() != bytes(seal):
             raise EntryRejectedError("corrupt")
     elif key_id == _UNSIGNED:
         raise EntryRejectedError("unsigned")
