@@ -24,7 +24,12 @@ _LONG: Final = 0.005
 #: Calls that may wait before others go elsewhere.
 _QUEUE: Final = 64
 
+#: Seconds that a call which is over may wait for those behind it, so that one wake-up serves all.
+_BATCH: Final = 0.0005
+
 _Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+_Settle: TypeAlias = Callable[["asyncio.Future[Any]", Any], None]
+_Done: TypeAlias = tuple["asyncio.Future[Any]", _Settle, Any]
 
 
 @final
@@ -73,29 +78,35 @@ class Lane:
 
     def _work(self, queue: SimpleQueue[_Job]) -> None:
         while True:
-            job = queue.get()
-            self._busy_since = SYSTEM_CLOCK.monotonic()
-            _carry_out(*job)
-            self._busy_since = None
-            del job  # an idle thread keeps nothing alive
+            self._work_off(queue, queue.get())
+
+    def _work_off(self, queue: SimpleQueue[_Job], job: _Job | None) -> None:
+        """Carry out ``job`` and what waits behind it, and wake each loop once for all of them."""
+        done: dict[asyncio.AbstractEventLoop, list[_Done]] = {}
+        begun = self._busy_since = SYSTEM_CLOCK.monotonic()
+        while job is not None:
+            loop, future, function = job
+            if not future.cancelled():
+                done.setdefault(loop, []).append((future, *_outcome_of(function)))
+            self._busy_since = now = SYSTEM_CLOCK.monotonic()
+            job = None if now - begun > _BATCH or queue.empty() else queue.get()
+        for loop, settled in done.items():
+            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
+                loop.call_soon_threadsafe(_settle, settled)
+        self._busy_since = None
 
 
-def _carry_out(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], function: Callable[[], Any]) -> None:
-    if future.cancelled():
-        return
+def _outcome_of(function: Callable[[], Any]) -> tuple[_Settle, Any]:
+    # A frame of its own, which an error keeps alive, and which therefore must not know the future that gets the error.
     try:
-        value = function()
+        return _succeed, function()
     except BaseException as error:  # noqa: BLE001 - whoever awaits it raises it
-        _deliver(loop, _fail, future, error)
-    else:
-        _deliver(loop, _succeed, future, value)
-    finally:
-        del future  # it has the error, which has this frame: no cycle
+        return _fail, error
 
 
-def _deliver(loop: asyncio.AbstractEventLoop, settle: Callable[..., None], future: object, outcome: object) -> None:
-    with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
-        loop.call_soon_threadsafe(settle, future, outcome)
+def _settle(done: list[_Done]) -> None:
+    for future, settle, outcome in done:
+        settle(future, outcome)
 
 
 def _succeed(future: asyncio.Future[Any], value: Any) -> None:

@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar, final
 
 from acache.exceptions import ConfigurationError
@@ -156,9 +157,12 @@ class Shelf:
 
     def shards(self) -> list[str]:
         """Return the names of the shards there are."""
+        return self._shards(self._current())
+
+    def _shards(self, root: _Root) -> list[str]:
         # A descriptor of its own: listing moves its position, which others would share.
-        with open_directory(self._files, ".", self._current().handle.fd, create=False) as root:
-            return [name for name in self._files.listdir(root.fd) if _SHARD_NAME.fullmatch(name)]
+        with open_directory(self._files, ".", root.handle.fd, create=False) as listed:
+            return [name for name in self._files.listdir(listed.fd) if _SHARD_NAME.fullmatch(name)]
 
     def keys(self, shard: str) -> list[Key]:
         """Return the keys in one shard; whatever else lies there is not seen."""
@@ -183,9 +187,14 @@ class Shelf:
             empty_quarantine(self._files, self._current().handle.fd)
 
     def sweep(self, *, force: bool) -> int:
-        """Remove what the dead left, as :func:`~acache.files.sweeping.sweep` does; return how many files."""
-        root = self._current()
-        return sweep(self._files, root.handle.fd, self.shards, force=force)
+        """Remove what the dead left, as :func:`~acache.files.sweeping.sweep` does; return how many files.
+
+        Without ``force`` a directory that has been closed meanwhile is not opened again for it.
+        """
+        root = self._current() if force else self._root
+        if root is None:
+            return 0
+        return sweep(self._files, root.handle.fd, partial(self._shards, root), force=force)
 
     # --- locks ----------------------------------------------------------------------------------------------------
 

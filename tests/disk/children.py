@@ -244,8 +244,9 @@ def _use_read_only(base: str, *, become_nobody: bool = False) -> None:
     if become_nobody:
         os.chown(base, 65534, 65534)
         os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
+        # The saved ids stay: what measures coverage writes its file as who it was started by.
+        os.setresgid(65534, 65534, 0)
+        os.setresuid(65534, 65534, 0)
 
     async def work() -> None:
         tier = open_tier(f"{base}/disk")
@@ -264,6 +265,9 @@ def _use_read_only(base: str, *, become_nobody: bool = False) -> None:
             path.chmod(0o700)
 
     asyncio.run(work())
+    if become_nobody:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
 
 
 # --- locks ------------------------------------------------------------------------------------------------------------
