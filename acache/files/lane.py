@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final, TypeAlias, final
+from weakref import WeakKeyDictionary
 
 from acache.clock import SYSTEM_CLOCK
 
@@ -24,10 +26,7 @@ _LONG: Final = 0.005
 #: Calls that may wait before others go elsewhere.
 _QUEUE: Final = 64
 
-#: Seconds that a call which is over may wait for those behind it, so that one wake-up serves all.
-_BATCH: Final = 0.0005
-
-_Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+_Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "_Outbox", "asyncio.Future[Any]", Callable[[], Any]]
 _Settle: TypeAlias = Callable[["asyncio.Future[Any]", Any], None]
 _Done: TypeAlias = tuple["asyncio.Future[Any]", _Settle, Any]
 
@@ -44,6 +43,7 @@ class Lane:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._busy_since: float | None = None
+        self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Outbox] = WeakKeyDictionary()
 
     @property
     def is_free(self) -> bool:
@@ -61,8 +61,11 @@ class Lane:
         if self._thread is None:
             self._start()
         loop = asyncio.get_running_loop()
+        outbox = self._outboxes.get(loop)
+        if outbox is None:
+            outbox = self._outboxes[loop] = _Outbox()
         future = loop.create_future()
-        self._queue.put((loop, future, function))
+        self._queue.put((loop, outbox, future, function))
         return future
 
     def forget(self) -> None:
@@ -78,22 +81,37 @@ class Lane:
 
     def _work(self, queue: SimpleQueue[_Job]) -> None:
         while True:
-            self._work_off(queue, queue.get())
-
-    def _work_off(self, queue: SimpleQueue[_Job], job: _Job | None) -> None:
-        """Carry out ``job`` and what waits behind it, and wake each loop once for all of them."""
-        done: dict[asyncio.AbstractEventLoop, list[_Done]] = {}
-        begun = self._busy_since = SYSTEM_CLOCK.monotonic()
-        while job is not None:
-            loop, future, function = job
+            loop, outbox, future, function = queue.get()
+            self._busy_since = SYSTEM_CLOCK.monotonic()
             if not future.cancelled():
-                done.setdefault(loop, []).append((future, *_outcome_of(function)))
-            self._busy_since = now = SYSTEM_CLOCK.monotonic()
-            job = None if now - begun > _BATCH or queue.empty() else queue.get()
-        for loop, settled in done.items():
+                outbox.put(loop, (future, *_outcome_of(function)))
+            self._busy_since = None
+            del loop, outbox, future, function  # an idle thread keeps nothing alive
+
+
+@final
+class _Outbox:
+    """What is done for one loop. It is woken once for all that is done before it comes to look."""
+
+    __slots__ = ("_done", "_is_woken")
+
+    def __init__(self) -> None:
+        self._done: deque[_Done] = deque()
+        self._is_woken = False
+
+    def put(self, loop: asyncio.AbstractEventLoop, done: _Done) -> None:
+        """Leave an outcome for the loop. In the thread."""
+        self._done.append(done)
+        if not self._is_woken:
+            self._is_woken = True
             with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
-                loop.call_soon_threadsafe(_settle, settled)
-        self._busy_since = None
+                loop.call_soon_threadsafe(self._empty)
+
+    def _empty(self) -> None:
+        self._is_woken = False  # first: what is left from here on wakes the loop anew
+        while self._done:
+            future, settle, outcome = self._done.popleft()
+            settle(future, outcome)
 
 
 def _outcome_of(function: Callable[[], Any]) -> tuple[_Settle, Any]:
@@ -102,11 +120,6 @@ def _outcome_of(function: Callable[[], Any]) -> tuple[_Settle, Any]:
         return _succeed, function()
     except BaseException as error:  # noqa: BLE001 - whoever awaits it raises it
         return _fail, error
-
-
-def _settle(done: list[_Done]) -> None:
-    for future, settle, outcome in done:
-        settle(future, outcome)
 
 
 def _succeed(future: asyncio.Future[Any], value: Any) -> None:
