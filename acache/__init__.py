@@ -7,7 +7,7 @@
     @memoize(ttl="1h")
     async def compile_kernel(source: str, arch: str) -> bytes: ...
 
-Importing this package reads no clock, no environment and no disk, starts no thread and loads no optional package.
+Importing this package reads no clock and no environment, starts no thread and loads no optional package.
 """
 
 from __future__ import annotations

@@ -64,7 +64,10 @@ def as_seconds(duration: Duration | None, option: str = "ttl") -> float | None:
     elif type(duration) is bool or not isinstance(duration, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(option, f"expected seconds, a timedelta or a text like '10m', not {type(duration)!r}")
     else:
-        seconds = float(duration)
+        try:
+            seconds = float(duration)
+        except OverflowError:
+            raise ConfigurationError(option, "the duration is too large; use None for no limit") from None
     if math.isnan(seconds) or seconds < 0:
         raise ConfigurationError(option, "a duration is not negative; use None for no limit")
     return None if math.isinf(seconds) else seconds

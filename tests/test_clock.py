@@ -84,3 +84,9 @@ def test_other_types(duration: object) -> None:
     """Anything else, a truth value too, is an error that names the type and shows no value."""
     with pytest.raises(ConfigurationError, match=type(duration).__name__):
         as_seconds(duration)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - the rule
+
+
+def test_a_duration_too_large_for_a_float_is_refused() -> None:
+    """A number that no clock can add is a named error like any other."""
+    with pytest.raises(ConfigurationError, match="ttl"):
+        as_seconds(10**400)
