@@ -61,7 +61,7 @@ def as_seconds(duration: Duration | None, option: str = "ttl") -> float | None:
         seconds = _parse(duration, option)
     elif isinstance(duration, timedelta):
         seconds = duration.total_seconds()
-    elif type(duration) is bool or not isinstance(duration, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+    elif type(duration) is bool or not isinstance(duration, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
         raise ConfigurationError(option, f"expected seconds, a timedelta or a text like '10m', not {type(duration)!r}")
     else:
         try:

@@ -41,7 +41,7 @@ def open_private(files: FileSystem, directory: str, parts: tuple[str, ...] = ())
     found = _open_checked(files, directory, None, directory)
     for depth, part in enumerate(parts, 1):
         with found[0] as above:
-            found = _open_checked(files, part, above.fd, os.path.join(directory, *parts[:depth]))  # noqa: PTH118
+            found = _open_checked(files, part, above.fd, os.path.join(directory, *parts[:depth]))  # noqa: PTH118 - paths are texts
     return found
 
 

@@ -78,7 +78,7 @@ class Shelf:
         self._parts: Final = split_sub_dir(sub_dir)
         # Absolute at once: the process may change its working directory later.
         self._directory: Final = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - paths are texts here
-        self.path: Final = os.path.join(self._directory, *self._parts)  # noqa: PTH118
+        self.path: Final = os.path.join(self._directory, *self._parts)  # noqa: PTH118 - as above
         self._durable: Final = durable
         self._files: Final = REAL_FILES if files is None else files
         self._root: _Root | None = None
@@ -201,13 +201,13 @@ class Shelf:
     def lock_file(self) -> str:
         """Return the path of the lock file of the whole; its directory is there."""
         self._current()
-        return os.path.join(self.path, ".lock")  # noqa: PTH118
+        return os.path.join(self.path, ".lock")  # noqa: PTH118 - as above
 
     def key_lock_file(self, key: Key) -> str:
         """Return the path of the lock file of one key. Blocks only if the directory was not used before."""
         if self._root is None:
             self._open()
-        return os.path.join(self.path, LOCKS, key)  # noqa: PTH118
+        return os.path.join(self.path, LOCKS, key)  # noqa: PTH118 - as above
 
     def drop_key_lock(self, key: Key) -> bool:
         """Remove the lock file of one key unless somebody holds it; tell whether it is gone."""
@@ -247,6 +247,6 @@ class Shelf:
     def _sync_parents(self) -> None:
         path = self.path
         for _ in (self._directory, *self._parts):
-            path = os.path.dirname(path)  # noqa: PTH120
+            path = os.path.dirname(path)  # noqa: PTH120 - as above
             with suppress(OSError), Handle(self._files, self._files.open(path, DIRECTORY)) as parent:
                 self._files.fsync(parent.fd)

@@ -209,7 +209,7 @@ def estimate_size(value: object) -> int:
         seen.add(id(item))
         total += max(sys.getsizeof(item, 64), int(getattr(item, "nbytes", 0) or 0))
         if isinstance(item, Mapping):
-            mapping: Mapping[object, object] = item  # pyright: ignore[reportUnknownVariableType]
+            mapping: Mapping[object, object] = item  # pyright: ignore[reportUnknownVariableType] - of anything
             pending.extend(mapping.keys())
             pending.extend(mapping.values())
         elif isinstance(item, (list, tuple, set, frozenset)):
