@@ -25,6 +25,9 @@ __all__ = ("LANE", "Lane")
 _LONG: Final = 0.005
 #: Calls that may wait before others go elsewhere.
 _QUEUE: Final = 64
+#: Seconds between two looks of a loop for what is done: the first, doubled up to the last while nothing is.
+_LOOK: Final = 0.001
+_LAST_LOOK: Final = 0.05
 
 _Job: TypeAlias = tuple[asyncio.AbstractEventLoop, "_Outbox", "asyncio.Future[Any]", Callable[[], Any]]
 _Settle: TypeAlias = Callable[["asyncio.Future[Any]", Any], None]
@@ -65,6 +68,7 @@ class Lane:
         if outbox is None:
             outbox = self._outboxes[loop] = _Outbox()
         future = loop.create_future()
+        outbox.expect(loop)
         self._queue.put((loop, outbox, future, function))
         return future
 
@@ -83,35 +87,63 @@ class Lane:
         while True:
             loop, outbox, future, function = queue.get()
             self._busy_since = SYSTEM_CLOCK.monotonic()
-            if not future.cancelled():
-                outbox.put(loop, (future, *_outcome_of(function)))
+            outbox.put((future, *_outcome_of(_nothing if future.cancelled() else function)))
+            if queue.empty():
+                outbox.wake(loop)
             self._busy_since = None
             del loop, outbox, future, function  # an idle thread keeps nothing alive
 
 
 @final
 class _Outbox:
-    """What is done for one loop. It is woken once for all that is done before it comes to look."""
+    """What is done for one loop.
 
-    __slots__ = ("_done", "_is_woken")
+    The thread wakes the loop when it has nothing more to do. Until then the loop looks for itself, every millisecond: so a
+    wake-up, which costs as much as a small file, serves many calls, and no outcome waits for a call that hangs.
+    """
+
+    __slots__ = ("_done", "_expected", "_looks")
 
     def __init__(self) -> None:
         self._done: deque[_Done] = deque()
-        self._is_woken = False
+        #: Calls whose outcome has not been seen, and whether the loop looks for them. Changed in the loop only.
+        self._expected = 0
+        self._looks = False
 
-    def put(self, loop: asyncio.AbstractEventLoop, done: _Done) -> None:
+    def expect(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look for one more outcome. In the loop."""
+        self._expected += 1
+        if not self._looks:
+            self._looks = True
+            loop.call_later(_LOOK, self._look, loop, _LOOK)
+
+    def put(self, done: _Done) -> None:
         """Leave an outcome for the loop. In the thread."""
         self._done.append(done)
-        if not self._is_woken:
-            self._is_woken = True
-            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
-                loop.call_soon_threadsafe(self._empty)
 
-    def _empty(self) -> None:
-        self._is_woken = False  # first: what is left from here on wakes the loop anew
+    def wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the loop see what is there. In the thread."""
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
+            loop.call_soon_threadsafe(self._empty)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, pause: float) -> None:
+        pause = _LOOK if self._empty() else min(2 * pause, _LAST_LOOK)
+        self._looks = self._expected > 0
+        if self._looks:
+            loop.call_later(pause, self._look, loop, pause)
+
+    def _empty(self) -> bool:
+        seen = False
         while self._done:
             future, settle, outcome = self._done.popleft()
+            self._expected -= 1
+            seen = True
             settle(future, outcome)
+        return seen
+
+
+def _nothing() -> None:
+    """Be called in the place of what nobody waits for any more."""
 
 
 def _outcome_of(function: Callable[[], Any]) -> tuple[_Settle, Any]:

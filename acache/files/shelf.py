@@ -139,19 +139,44 @@ class Shelf:
             return use(shard)
 
     def _publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> bool:
-        name = key[:_STEM]
-        with self._shard(key[_STEM:], create=True) as shard:
-            temporary = write_temporary(self._files, shard.fd, buffers, durable=self._durable)
-            stored = False
-            try:
-                stored = shard.replace(temporary, name) if replace else shard.insert(temporary, name, judge)
-            finally:
-                if not stored:
-                    discard(self._files, temporary, shard.fd)
-            if stored and self._durable:
-                with suppress(OSError):
-                    shard.sync()
-            return stored
+        root = self._root or self._open()
+        folder, name = key[_STEM:], key[:_STEM]
+        temporary = self._write(root, folder, buffers)
+        stored = False
+        try:
+            stored = self._rename(root, folder, temporary, name, replace=replace)
+            if not stored:
+                with self._shard(folder) as shard:
+                    stored = shard.replace(temporary, name) if replace else shard.insert(temporary, name, judge)
+        finally:
+            if not stored:
+                discard(self._files, f"{folder}/{temporary}", root.handle.fd)
+        if self._durable and stored:
+            with suppress(OSError), self._shard(folder) as shard:
+                shard.sync()
+        return stored
+
+    def _write(self, root: _Root, folder: str, buffers: Sequence[BytesLike]) -> str:
+        try:
+            return write_temporary(self._files, root.handle.fd, buffers, folder=folder, durable=self._durable)
+        except FileNotFoundError:
+            make_directory(self._files, folder, root.handle.fd)
+        return write_temporary(self._files, root.handle.fd, buffers, folder=folder, durable=self._durable)
+
+    def _rename(self, root: _Root, folder: str, temporary: str, name: str, *, replace: bool) -> bool:
+        """Publish without opening the shard, as nearly always can be done; tell whether it was.
+
+        The shard is no symbolic link, or nothing could have been written in it. One that takes its place in this very
+        moment does not have the temporary file.
+        """
+        rename = self._files.rename if replace else self._files.rename_new
+        try:
+            rename(f"{folder}/{temporary}", f"{folder}/{name}", at=root.handle.fd)
+        except FileNotFoundError:
+            raise
+        except OSError:  # something is there already, or the file system cannot do that
+            return False
+        return True
 
     # --- the whole ------------------------------------------------------------------------------------------------
 

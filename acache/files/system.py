@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, TypeAlias
 
+from acache.files.beneath import create_beneath
+
 __all__ = ("DIRECTORY", "READ", "REAL_FILES", "WRITE_NEW", "BytesLike", "FileSystem")
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
@@ -45,6 +47,10 @@ class FileSystem:
     def open(self, path: str, flags: int, mode: int = 0o600, *, at: int | None = None) -> int:
         """Open and return a descriptor."""
         return os.open(path, flags, mode, dir_fd=at)
+
+    def create(self, folder: str, name: str, mode: int = 0o600, *, at: int) -> int:
+        """Make the file ``folder/name`` for writing, over and through nothing that is there; return a descriptor."""
+        return create_beneath(at, folder, name, WRITE_NEW, mode)
 
     def close(self, fd: int) -> None:
         """Close; the descriptor is gone even when this raises."""

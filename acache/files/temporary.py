@@ -19,7 +19,7 @@ from typing import Final
 from acache.exceptions import EntryRejectedError
 from acache.files.blob import open_blob
 from acache.files.handle import identity_of
-from acache.files.system import WRITE_NEW, BytesLike, FileSystem
+from acache.files.system import BytesLike, FileSystem
 
 __all__ = ("ABANDONED", "TEMPORARY", "discard", "remove_unheld", "temporary_name", "write_temporary")
 
@@ -53,13 +53,15 @@ def temporary_name() -> str:
     return f"{TEMPORARY}{_mark.text}-{next(_numbers)}"
 
 
-def write_temporary(files: FileSystem, at: int, buffers: Sequence[BytesLike], *, durable: bool = False) -> str:
-    """Write a new file with mode 0600 in the directory ``at`` and return its name; nothing is left if that fails.
+def write_temporary(
+    files: FileSystem, at: int, buffers: Sequence[BytesLike], *, folder: str = ".", durable: bool = False
+) -> str:
+    """Write a new file with mode 0600 in ``folder`` of the directory ``at`` and return its name; nothing is left if that fails.
 
     It is closed before it is published: file systems that write late report a full disk when a file is closed.
     """
     name = temporary_name()
-    fd = files.open(name, WRITE_NEW, _PRIVATE, at=at)
+    fd = files.create(folder, name, _PRIVATE, at=at)
     try:
         try:
             with suppress(OSError):  # without locks, age alone keeps a sweeper away
@@ -73,7 +75,7 @@ def write_temporary(files: FileSystem, at: int, buffers: Sequence[BytesLike], *,
             files.close(fd)
     except BaseException:
         with suppress(OSError):
-            files.unlink(name, at=at)
+            files.unlink(f"{folder}/{name}", at=at)
         raise
     return name
 

@@ -20,6 +20,7 @@ import os
 import sys
 from typing import Final
 
+from acache.files.beneath import BENEATH, OPENAT2, OpenHow
 from acache.files.system import READ
 from acache.types import MISSING, Missing
 
@@ -30,14 +31,9 @@ WARM_LIMIT: Final = 64 * 1024
 #: Bytes that are read at first: enough for most, and cheaper to make room for.
 _FIRST_READ: Final = 4096
 
-_OPENAT2: Final = 437  # the same on every architecture but Alpha
-_NO_SYMLINKS, _BENEATH, _CACHED = 0x04, 0x08, 0x20
+_CACHED: Final = 0x20
 #: ext2/3/4, XFS, Btrfs and F2FS: local, and able to read with RWF_NOWAIT.
 _LOCAL: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010})
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 # PyDLL keeps the interpreter's lock: a call that never waits has nothing to release it for.
@@ -46,7 +42,7 @@ _syscall: Final = _libc.syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
 
-_HOW: Final = _OpenHow(READ | getattr(os, "O_NOATIME", 0), 0, _NO_SYMLINKS | _BENEATH | _CACHED)
+_HOW: Final = OpenHow(READ | getattr(os, "O_NOATIME", 0), 0, BENEATH | _CACHED)
 _HOW_ADDRESS: Final = ctypes.addressof(_HOW)
 _HOW_SIZE: Final = ctypes.sizeof(_HOW)
 
@@ -89,7 +85,7 @@ def read_warm(at: int, path: bytes) -> bytearray | Missing | None:
 
 def _openat2(at: int, path: bytes) -> int:
     # A call through ctypes is dear; this one does not need a second.
-    fd: int = _syscall(_OPENAT2, at, path, _HOW_ADDRESS, _HOW_SIZE)
+    fd: int = _syscall(OPENAT2, at, path, _HOW_ADDRESS, _HOW_SIZE)
     return fd
 
 

@@ -24,10 +24,7 @@ Meet: TypeAlias = Callable[[str], object]
 
 
 class WatchedFileSystem(FileSystem):
-    """Calls ``meet`` with the name of every call before it is made; ``close`` closes first, as the system's does.
-
-    An ``open`` that makes a file is called ``create``.
-    """
+    """Calls ``meet`` with the name of every call before it is made; ``close`` closes first, as the system's does."""
 
     __slots__ = ("_meet",)
 
@@ -35,8 +32,12 @@ class WatchedFileSystem(FileSystem):
         self._meet: Final = meet
 
     def open(self, path: str, flags: int, mode: int = 0o600, *, at: int | None = None) -> int:
-        self._meet("create" if flags & os.O_CREAT else "open")
+        self._meet("open")
         return super().open(path, flags, mode, at=at)
+
+    def create(self, folder: str, name: str, mode: int = 0o600, *, at: int) -> int:
+        self._meet("create")
+        return super().create(folder, name, mode, at=at)
 
     def close(self, fd: int) -> None:
         super().close(fd)

@@ -156,6 +156,19 @@ async def test_cancelled_in_the_queue_never_begins() -> None:
     assert made == []
 
 
+async def test_outcome_does_not_wait_for_the_next_call() -> None:
+    """What is done comes back while the call behind it hangs."""
+    first, hangs = Gate("the first call"), Gate("the call behind it")
+    done = LANE.run(first.wait_blocking)
+    behind = LANE.run(hangs.wait_blocking)
+    first.open()
+    async with asyncio.timeout(10):
+        await done
+    assert not behind.done()
+    hangs.open()
+    await behind
+
+
 async def test_given_up_before_it_begins() -> None:
     """A thread that comes to a call after its task gave it up does not make it."""
     progress, made = threads._Progress(), list[int]()
