@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Final
@@ -54,11 +54,12 @@ def temporary_name() -> str:
 
 
 def write_temporary(
-    files: FileSystem, at: int, buffers: Sequence[BytesLike], *, folder: str = ".", durable: bool = False
+    files: FileSystem, at: int, buffers: Iterable[BytesLike], *, folder: str = ".", durable: bool = False
 ) -> str:
     """Write a new file with mode 0600 in ``folder`` of the directory ``at`` and return its name; nothing is left if that fails.
 
-    It is closed before it is published: file systems that write late report a full disk when a file is closed.
+    It is closed before it is published: file systems that write late report a full disk when a file is closed. Buffers of
+    an iterator are written one by one, as it makes them, and need never be in memory together.
     """
     name = temporary_name()
     fd = files.create(folder, name, _PRIVATE, at=at)
@@ -68,7 +69,8 @@ def write_temporary(
                 files.flock(fd, _TRY_LOCK)
             if stat.S_IMODE(files.fstat(fd).st_mode) != _PRIVATE:  # an umask that takes from the owner
                 files.fchmod(fd, _PRIVATE)
-            _write_all(files, fd, buffers)
+            for batch in _batches(buffers):
+                _write_all(files, fd, batch)
             if durable:
                 files.fsync(fd)
         finally:
@@ -116,6 +118,11 @@ def remove_unheld(files: FileSystem, name: str, at: int, *, before: float | None
         except OSError:
             return False
         return True
+
+
+def _batches(buffers: Iterable[BytesLike]) -> Iterable[Sequence[BytesLike]]:
+    """Group buffers for writing: those that are there are written in one call."""
+    return (buffers,) if isinstance(buffers, Sequence) else ((buffer,) for buffer in buffers)
 
 
 def _write_all(files: FileSystem, fd: int, buffers: Sequence[BytesLike]) -> None:

@@ -17,7 +17,7 @@ from aiofiles.os import wrap
 
 from acache.files.lane import LANE
 
-__all__ = ("in_thread", "in_thread_to_the_end")
+__all__ = ("in_thread", "in_thread_to_the_end", "long_in_thread_to_the_end")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -33,20 +33,29 @@ async def in_thread_to_the_end(function: Callable[[*Ts], T], *args: *Ts) -> T:
 
     A second cancellation does not wait: the disk may never answer.
     """
+    return await _to_the_end(_hop, partial(function, *args))
+
+
+async def long_in_thread_to_the_end(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Do as :func:`in_thread_to_the_end` for a call that takes seconds, which would hold up the small ones of the lane."""
+    return await _to_the_end(_in_executor, partial(function, *args))
+
+
+async def _to_the_end(hop: Callable[[Callable[[], T | None]], Awaitable[T | None]], function: Callable[[], T]) -> T:
     progress = _Progress()
     try:
-        return await cast("Awaitable[T]", _hop(partial(_follow, progress, partial(function, *args))))
+        return cast("T", await hop(partial(_follow, progress, function)))
     except asyncio.CancelledError:
         await progress.settle()
         raise
 
 
 def _hop(function: Callable[[], T]) -> Awaitable[T]:
+    return LANE.run(partial(_apply, function)) if LANE.is_free else _in_executor(function)
+
+
+async def _in_executor(function: Callable[[], T]) -> T:
     call = partial(_apply, function)
-    return LANE.run(call) if LANE.is_free else _in_executor(call)
-
-
-async def _in_executor(call: Callable[[], T]) -> T:
     begun = False
 
     def begin() -> T:

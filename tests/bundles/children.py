@@ -1,0 +1,73 @@
+"""What child processes of these tests do: ``python -m tests.bundles.children COMMAND ARGUMENT…``; JSON says what they found."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from acache.engine.bundles import Bundle, dump_bundle
+from acache.testing.files import FaultyFileSystem
+from tests.bundles.helpers import dump, entries
+
+OLD, NEW = entries("a", "b"), entries("b", "c")
+
+
+def main() -> None:
+    """Run the command once a line comes in."""
+    command, *args = sys.argv[1:]
+    print("ready", flush=True)  # noqa: T201 - this is what the parent waits for
+    sys.stdin.readline()
+    print(json.dumps(COMMANDS[command](*args)), flush=True)  # noqa: T201 - as above
+
+
+def kill_at_every_call(root: str) -> list[int]:
+    """Dump once per system call of a dump, killed at call 0, 1, 2, …, each time into a directory of its own."""
+    endings: list[int] = []
+    while not endings or endings[-1] != 0:
+        home = Path(root, f"n{len(endings)}")
+        home.mkdir(mode=0o700)
+        dump(home / "results", OLD)
+        endings.append(_in_fork(home / "results", len(endings)))
+    return endings
+
+
+def _in_fork(path: Path, number: int) -> int:
+    """Dump in a forked process that is killed; return how it ended: an exit code, or minus the signal."""
+    pid = os.fork()
+    if pid == 0:
+        files = FaultyFileSystem()
+        files.fail(number, lambda: os.kill(os.getpid(), signal.SIGKILL), once=True)
+        try:
+            asyncio.run(dump_bundle(path, NEW, files=files))
+        except BaseException:  # noqa: BLE001 - whatever it is, it must not go on in the parent's code
+            os._exit(4)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def dump_often(path: str, me: str, rounds: str) -> int:
+    """Dump one new entry, and one that all dump, over and over; count how often a bundle opened in between lacks ours."""
+
+    async def work() -> int:
+        missing = 0
+        for number in range(int(rounds)):
+            mine = entries(f"{me} {number}")
+            await dump_bundle(path, mine | entries(f"all {number}"))
+            bundle = await Bundle.open(path)
+            missing += [await bundle.read(each) for each in mine] != list(mine.values())
+            await bundle.aclose()
+        return missing
+
+    return asyncio.run(work())
+
+
+COMMANDS: Final[dict[str, Callable[..., Any]]] = {"kill_at_every_call": kill_at_every_call, "dump_often": dump_often}
+
+if __name__ == "__main__":
+    main()
