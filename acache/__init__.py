@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from acache import exceptions as exceptions
 from acache.bridge import run_sync as run_sync
+from acache.caches import Cache as Cache
+from acache.caches import DeterministicCache as DeterministicCache
 from acache.caches import FastCache as FastCache
 from acache.caches import SyncCache as SyncCache
 from acache.clock import Clock as Clock
@@ -25,14 +27,23 @@ from acache.codecs import JsonCodec as JsonCodec
 from acache.codecs import PickleCodec as PickleCodec
 from acache.codecs import RawCodec as RawCodec
 from acache.codecs import Signer as Signer
+from acache.context import CompileContext as CompileContext
 from acache.context import IsolationSchema as IsolationSchema
+from acache.context import RuntimeContext as RuntimeContext
+from acache.context import SelectedCompileContext as SelectedCompileContext
+from acache.context import SelectedRuntimeContext as SelectedRuntimeContext
 from acache.context import disabled as disabled
 from acache.context import isolate as isolate
 from acache.context import isolation_context as isolation_context
 from acache.context import isolation_key as isolation_key
 from acache.context import recompute as recompute
-from acache.defaults import fcache as _default_cache
+from acache.context import register_form as register_form
+from acache.defaults import dcache as _dcache
+from acache.defaults import fcache as _fcache
+from acache.defaults import icache as _icache
 from acache.defaults import memoize as memoize
+from acache.engine import DeferredRecording as DeferredRecording
+from acache.engine import Explanation as Explanation
 from acache.events import CallEvent as CallEvent
 from acache.events import TierEvent as TierEvent
 from acache.exceptions import CacheError as CacheError
@@ -47,13 +58,17 @@ from acache.types import MISSING as MISSING
 from acache.types import Hit as Hit
 
 if TYPE_CHECKING:
-    #: The process's default cache, built when it is first asked for.
+    #: The process's caches, each built when it is first asked for: the default one, and the deterministic one.
     fcache: FastCache
+    dcache: DeterministicCache
+    #: The deterministic one if ``ACACHE_ENABLE_DETERMINISTIC_CACHING`` is on at this moment, else the default one.
+    icache: Cache
 
 __version__ = "0.1.0"
 
 __all__ = (
     "MISSING",
+    "Cache",
     "CacheError",
     "CacheInfo",
     "CacheStatistics",
@@ -61,7 +76,11 @@ __all__ = (
     "ChainTier",
     "Clock",
     "Codec",
+    "CompileContext",
+    "DeferredRecording",
+    "DeterministicCache",
     "DiskTier",
+    "Explanation",
     "FastCache",
     "Hit",
     "IsolationSchema",
@@ -69,25 +88,34 @@ __all__ = (
     "MemoryTier",
     "PickleCodec",
     "RawCodec",
+    "RuntimeContext",
+    "SelectedCompileContext",
+    "SelectedRuntimeContext",
     "Signer",
     "SyncCache",
     "SystemClock",
     "Tier",
     "TierEvent",
+    "dcache",
     "disabled",
     "exceptions",
     "fcache",
+    "icache",
     "isolate",
     "isolation_context",
     "isolation_key",
     "memoize",
     "recompute",
+    "register_form",
     "register_key_type",
     "run_sync",
 )
 
 
+_CACHES = {"dcache": _dcache, "fcache": _fcache, "icache": _icache}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "fcache":
-        return _default_cache()
+    if name in _CACHES:
+        return _CACHES[name]()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,21 +16,36 @@ from weakref import WeakSet
 
 from acache.types import Key
 
-__all__ = ("CallEvent", "CallOutcome", "Event", "Events", "Sink", "TierEvent", "TierOperation", "TierOutcome")
+__all__ = (
+    "CallAction",
+    "CallEvent",
+    "CallOutcome",
+    "Event",
+    "Events",
+    "Sink",
+    "TierEvent",
+    "TierOperation",
+    "TierOutcome",
+)
 
 _log = logging.getLogger("acache")
 
-CallOutcome: TypeAlias = Literal["hit", "joined", "computed", "failed", "bypassed", "missed"]
+CallAction: TypeAlias = Literal["call", "get", "insert"]
+CallOutcome: TypeAlias = Literal[
+    "hit", "joined", "computed", "agreed", "failed", "bypassed", "missed", "stored", "present"
+]
 TierOperation: TypeAlias = Literal["read", "write", "remove", "scan", "lock", "evict"]
 TierOutcome: TypeAlias = Literal["hit", "miss", "stored", "present", "failed", "rejected", "done", "timeout"]
 
 
 @dataclass(frozen=True, slots=True)
 class CallEvent:
-    """One memoized call came to its end.
+    """One call of a memoized function, or one ``get`` or ``insert`` of its results, came to its end.
 
-    ``outcome``: ``hit`` (``tier`` had it, ``age`` seconds old), ``joined`` (another caller's computation), ``computed``,
-    ``failed`` (the function raised), ``bypassed`` (a switch was on), ``missed`` (a replay or look-up found nothing).
+    The ``outcome`` of a call: ``hit`` (``tier`` had it, ``age`` seconds old), ``joined`` (another caller's computation),
+    ``computed`` (``stored`` tells whether the result was), ``agreed`` (computed, but another worker's result was first and
+    was served: deterministic caches), ``failed`` (the function raised), ``bypassed`` (a switch was on), ``missed`` (a replay
+    found nothing); of a get: ``hit`` or ``missed``; of an insert: ``stored`` or ``present``.
     ``seconds`` is what the caller waited, ``cost`` what the computation took.
     """
 
@@ -41,6 +56,8 @@ class CallEvent:
     age: float | None = None
     seconds: float = 0.0
     cost: float = 0.0
+    action: CallAction = "call"
+    stored: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ No text shows a value, an argument or stored bytes: it names the function, the t
     │   ├── LockTimeoutError (TimeoutError)
     │   ├── FileLockTimeoutError (TimeoutError)
     │   ├── DeterministicCachingIMCDumpConflictError
+    │   ├── DeterminismLostError
+    │   ├── DeferredRecordingDroppedError
     │   └── BridgeError
     │       └── BridgeTimeoutError (TimeoutError)
     ├── UserError (TypeError)              the call or the configuration is at fault
@@ -25,6 +27,7 @@ No text shows a value, an argument or stored bytes: it names the function, the t
     │   ├── StrictDeterministicCachingKeyNotFoundError, StrictDeterministicCachingInsertionError
     │   ├── ConfigurationError (ValueError)
     │   │   └── UnsafeDirectoryError
+    │   ├── BundleError
     │   └── DuplicateIdentityError
     ├── ReplayMissError (KeyError)
     └── RecursiveCallError (RecursionError)
@@ -32,16 +35,19 @@ No text shows a value, an argument or stored bytes: it names the function, the t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 __all__ = (
     "BridgeError",
     "BridgeTimeoutError",
+    "BundleError",
     "CacheError",
     "ConfigurationError",
     "CustomParamsEncoderRequiredError",
     "CustomResultDecoderRequiredError",
     "CustomResultEncoderRequiredError",
+    "DeferredRecordingDroppedError",
+    "DeterminismLostError",
     "DeterministicCachingDisabledError",
     "DeterministicCachingIMCDumpConflictError",
     "DeterministicCachingInvalidConfigurationError",
@@ -260,6 +266,27 @@ class DeterministicCachingIMCDumpConflictError(SystemError):
         self.key = key
 
 
+class DeterminismLostError(SystemError):
+    """Raised when a result could not be stored where all workers would have found it; they might not agree on it."""
+
+    def __init__(self, function: str, key: str) -> None:
+        super().__init__(
+            f"a result of {function} under key {key} could not be stored where all workers share it, so it is not used; "
+            f"see the events of the shared tier"
+        )
+        self.function = function
+        self.key = key
+
+
+class DeferredRecordingDroppedError(SystemError):
+    """Raised for who waits for a deferred result that was dropped without ``finalize()`` or ``fail()``."""
+
+    def __init__(self, function: str, key: str) -> None:
+        super().__init__(f"the deferred result of {function} under key {key} was dropped before it was finalized")
+        self.function = function
+        self.key = key
+
+
 class ConfigurationError(UserError, ValueError):
     """Raised when an option, a URL or a setting is not one acache can use."""
 
@@ -271,6 +298,33 @@ class ConfigurationError(UserError, ValueError):
 
 class UnsafeDirectoryError(ConfigurationError):
     """Raised when a cache directory belongs to, or can be written by, another user."""
+
+
+_BUNDLE_ADVICE: Final = {
+    "corrupt": "it is damaged, or no bundle; put a good copy in its place, or remove it and dump again",
+    "format": "it was written by a later version of acache; use that version, or dump to another path",
+    "unsigned": "it is not signed, and a signer was given; dump it again with that signer",
+    "signature": "its signature is wrong, or by a key that is not verified here; give the signer it was dumped with",
+    "unsafe": (
+        "without a signer, a bundle must be a file that you own and nobody else can write; "
+        "sign it, or copy it to a file of your own with mode 0600"
+    ),
+    "replaced": "somebody replaced it without holding its lock; dump again",
+    "closed": "it was closed; open it again",
+}
+
+
+class BundleError(UserError):
+    """Raised when a bundle is refused as a whole: nothing of it was loaded, and it was not changed.
+
+    ``reason`` is one of ``corrupt``, ``format`` (a later one), ``unsigned``, ``signature``, ``unsafe`` (others can write it),
+    ``replaced`` (while a dump held its lock) and ``closed``.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"bundle {path}: {_BUNDLE_ADVICE.get(reason, reason)}")
+        self.path = path
+        self.reason = reason
 
 
 class DuplicateIdentityError(UserError):

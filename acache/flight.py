@@ -25,7 +25,7 @@ from typing import Any, Final, Generic, TypeVar, cast, final
 
 from acache import exceptions
 from acache.exceptions import BridgeError, RecursiveCallError
-from acache.types import Key
+from acache.types import MISSING, Key, Missing
 
 __all__ = ("Flight", "FlightTable", "LeaderLost")
 
@@ -53,6 +53,7 @@ class Flight(Generic[T]):
         "_traceback",
         "_value",
         "awaited",
+        "interim",
         "key",
         "label",
         "landing",
@@ -74,9 +75,12 @@ class Flight(Generic[T]):
         #: Whether the computation is over and only the storing remains: the last waiter's leaving does not stop that.
         self.landing = False
         self.settled = False
+        #: What later callers get while the flight goes on; missing: they wait for its end.
+        self.interim: T | Missing = MISSING
         #: The flights this one's computation waits for.
         self.awaited: set[Flight[Any]] = set()
-        self._futures: set[asyncio.Future[None]] = set()
+        #: Each comes to what its waiter gets, or to nothing: then the flight has settled.
+        self._futures: set[asyncio.Future[T | Missing]] = set()
         self._value: T | None = None
         self._error: BaseException | None = None
         self._traceback: Any = None
@@ -102,21 +106,26 @@ class Flight(Generic[T]):
         # one waiter's frames each time.
         raise error.with_traceback(self._traceback)
 
-    def settle(self, value: T | None, error: BaseException | None) -> set[asyncio.Future[None]]:
+    def settle(self, value: T | None, error: BaseException | None) -> set[asyncio.Future[T | Missing]]:
         """Note the end and return the futures to wake. Under the mutex."""
         self.settled = True
         self._value, self._error = value, error
         self._traceback = None if error is None else error.__traceback__
+        return self.dismiss()
+
+    def dismiss(self) -> set[asyncio.Future[T | Missing]]:
+        """Return the futures of those who wait now, to be woken. Under the mutex."""
         futures, self._futures = self._futures, set()
         return futures
 
-    def add(self, future: asyncio.Future[None]) -> bool:
-        """Let ``future`` be woken at the end; false when that has passed. Under the mutex."""
-        if not self.settled:
+    def add(self, future: asyncio.Future[T | Missing]) -> bool:
+        """Let ``future`` be woken at the end; false when nobody has to wait any more. Under the mutex."""
+        waits = not self.settled and self.interim is MISSING
+        if waits:
             self._futures.add(future)
-        return not self.settled
+        return waits
 
-    def discard(self, future: asyncio.Future[None]) -> None:
+    def discard(self, future: asyncio.Future[T | Missing]) -> None:
         """Forget ``future``. Under the mutex."""
         self._futures.discard(future)
 
@@ -167,12 +176,23 @@ class FlightTable:
                 # The loop keeps only weak references to tasks: the flight holds this one until it ends.
                 flight.task = flight.loop.create_task(self._fly(flight, produce), name=f"acache:{label}")
             try:
-                await self._wait(flight)
-                return flight.result(leader=leads), not leads
+                early = await self._wait(flight)
+                return (flight.result(leader=leads) if early is MISSING else early), not leads
             except LeaderLost:
                 continue
             finally:
                 self._leave(flight)
+
+    def release(self, flight: Flight[T], value: T, interim: T | Missing) -> None:
+        """Let those who wait for ``flight`` go with ``value``, while it goes on without them.
+
+        Later callers get ``interim`` at once or, if it is missing, wait for the end.
+        """
+        with _mutex:
+            flight.landing = True
+            flight.interim = interim
+            futures = flight.dismiss()
+        _wake(futures, value)
 
     def invalidate(self, key: Key) -> None:
         """Take the right to publish from the flight of ``key``: its waiters get its result, later callers a new one."""
@@ -230,13 +250,13 @@ class FlightTable:
         else:
             _call_soon(loop, task.cancel)
 
-    async def _wait(self, flight: Flight[Any]) -> None:
+    async def _wait(self, flight: Flight[T]) -> T | Missing:
         loop = asyncio.get_running_loop()
-        future = loop.create_future()
+        future: asyncio.Future[T | Missing] = loop.create_future()
         with _mutex:
             waits = flight.add(future)
         if not waits:
-            return
+            return flight.interim
         try:
             if flight.loop is loop:
                 await future
@@ -245,8 +265,9 @@ class FlightTable:
         finally:
             with _mutex:
                 flight.discard(future)
+        return future.result()
 
-    async def _wait_for_other_loop(self, flight: Flight[Any], future: asyncio.Future[None]) -> None:
+    async def _wait_for_other_loop(self, flight: Flight[T], future: asyncio.Future[T | Missing]) -> None:
         strikes = 0
         while not future.done():
             await asyncio.wait({future}, timeout=FOREIGN_CHECK)
@@ -275,7 +296,7 @@ class FlightTable:
         with _mutex:
             self._remove(flight)
             futures = flight.settle(value, error)
-        _wake(futures)
+        _wake(futures, MISSING)
 
     def _remove(self, flight: Flight[Any]) -> None:
         if self._flights.get(flight.key) is flight:
@@ -309,23 +330,23 @@ def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object],
         return
 
 
-def _wake(futures: set[asyncio.Future[None]]) -> None:
+def _wake(futures: set[asyncio.Future[T | Missing]], outcome: T | Missing) -> None:
     """Wake the waiters: here at once, on other loops by one call for each loop."""
     here = _running_loop()
-    elsewhere: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    elsewhere: dict[asyncio.AbstractEventLoop, list[asyncio.Future[T | Missing]]] = {}
     for future in futures:
         elsewhere.setdefault(future.get_loop(), []).append(future)
     for loop, waiting in elsewhere.items():
         if loop is here:
-            _set_all(waiting)
+            _set_all(waiting, outcome)
         else:
-            _call_soon(loop, _set_all, waiting)
+            _call_soon(loop, _set_all, waiting, outcome)
 
 
-def _set_all(futures: list[asyncio.Future[None]]) -> None:
+def _set_all(futures: list[asyncio.Future[T]], outcome: T) -> None:
     for future in futures:
         if not future.done():
-            future.set_result(None)
+            future.set_result(outcome)
 
 
 _tables: weakref.WeakSet[FlightTable] = weakref.WeakSet()

@@ -57,8 +57,10 @@ class CallCounters:
 
     def note(self, event: CallEvent) -> None:
         """Count one call."""
-        self.outcomes[event.outcome] += 1
-        if event.outcome == "computed":
+        # Who agreed on another's result has computed all the same.
+        outcome = "computed" if event.outcome == "agreed" else event.outcome
+        self.outcomes[outcome] += 1
+        if outcome == "computed":
             self.compute_seconds += event.cost
         elif event.outcome == "hit":
             self.saved_seconds += event.cost

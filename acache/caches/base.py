@@ -1,8 +1,7 @@
-"""The cache a program uses: tiers, an engine and the decorators in one hand.
+"""What every cache is: tiers, an engine and the decorators in one hand.
 
-:class:`FastCache` is best effort: a tier that is broken, full or away is a miss and an event, never an error of a memoized
-call. It belongs to no event loop and no thread; it may be made at import, used from many loops at once, and goes on
-working in the child after a fork.
+A cache belongs to no event loop and no thread; it may be made at import, used from many loops at once, and goes on working
+in the child after a fork.
 """
 
 from __future__ import annotations
@@ -18,20 +17,18 @@ from typing import Any, Self, TypeVar, overload
 import anyio.to_thread
 
 from acache import config
-from acache.caches.urls import tier_from_url
 from acache.clock import Duration
 from acache.context import PLAIN, IsolationSchema, current_scope
-from acache.engine import Call, Engine, Options, Route
+from acache.engine import Call, Determinism, Engine, Options, Route
 from acache.events import Events
 from acache.exceptions import KeyEncodingError
 from acache.keys import canonical, namespace_prefix
-from acache.locks import DEFAULT_TIMEOUT
-from acache.memoize import CLOSED, Decorator, Gate, Memoized, Studio, add_infos, memoized_of, unbound
+from acache.memoize import CLOSED, Decorator, Memoized, Studio, add_infos, memoized_of, unbound
 from acache.stats import CacheInfo, CacheStatistics, CallCounters
-from acache.tiers import ChainTier, MemoryTier, Tier
+from acache.tiers import ChainTier
 from acache.types import Hit, Key, Params
 
-__all__ = ("FastCache",)
+__all__ = ("Cache",)
 
 T = TypeVar("T")
 
@@ -39,42 +36,30 @@ T = TypeVar("T")
 _NO_FUNCTION = hashlib.sha256(b"acache get_or_set").hexdigest()[:12]
 
 
-class FastCache:
-    """Keep results in ``tiers``, read from the narrowest (memory) to the widest; one :class:`MemoryTier` by default.
+class Cache:
+    """Results and values over one chain of tiers; :class:`FastCache` and :class:`DeterministicCache` are what one makes."""
 
-    ``namespace`` keeps caches that share a tier apart. ``host_timeout`` is how many seconds a call waits for another
-    process that computes the same key before it computes it itself. Opens lazily; ``async with`` closes it.
-    """
-
-    def __init__(self, *tiers: Tier, namespace: str = "", host_timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self, chain: ChainTier, *, namespace: str, host_timeout: float, determinism: Determinism | None = None
+    ) -> None:
         self.namespace = namespace
         #: All tiers as one; usable on its own.
-        self.tier = ChainTier(*(tiers or (MemoryTier(),)))
-        self._gate = Gate()
+        self.tier = chain
         #: Subscribe a sink here to hear of every call and every tier.
-        self.events = Events(on_change=self._adjust_gate)
+        self.events = Events(on_change=self._adjust_gates)
         self.tier.events.add_parent(self.events)
-        self._engine = Engine(self.tier, self.events, host_timeout=host_timeout)
-        self.studio = Studio(self._engine, self._gate, namespace)
+        self._engine = Engine(self.tier, self.events, host_timeout=host_timeout, determinism=determinism)
+        self.studio = Studio(self._engine, namespace)
         self._counters = CallCounters()
         studio = self.studio
         #: Serve what is stored, else compute once and store.
         self.memoize = Decorator("memoize", lambda: studio)
-        #: Always compute, then store over what is there.
+        #: Always compute, then store over what is there. (A deterministic cache keeps, and returns, what is there.)
         self.record = Decorator("record", lambda: studio)
         #: Serve what is stored, else raise ``ReplayMissError``; never compute.
         self.replay = Decorator("replay", lambda: studio)
-        self._adjust_gate()
-        config.on_change(self._adjust_gate)  # held weakly
-
-    @classmethod
-    def from_url(cls, *urls: str, namespace: str = "", host_timeout: float = DEFAULT_TIMEOUT) -> Self:
-        """Make a cache of the tiers that ``urls`` name.
-
-        ``memory://?max_entries=10000&max_bytes=64MB`` and ``disk://~/.cache/app?version=1&codec=json``. Raises
-        :class:`~acache.exceptions.ConfigurationError` for an unknown scheme or option, naming those it knows.
-        """
-        return cls(*(tier_from_url(url) for url in urls), namespace=namespace, host_timeout=host_timeout)
+        self._adjust_gates()
+        config.on_change(self._adjust_gates)  # held weakly
 
     def __repr__(self) -> str:
         tiers = ", ".join(tier.name for tier in self.tier.tiers)
@@ -215,8 +200,9 @@ class FastCache:
         tiers = tuple(tier.statistics() for tier in self.tier.tiers)
         return CacheStatistics(total, functions, tiers, len(self._engine.flights))
 
-    def _adjust_gate(self) -> None:
-        """Close the hot path while somebody listens for every call, or a switch of the process is on."""
-        settings = config.settings()
-        plain = settings.enable and not settings.disable and not settings.recache and not self.events.active
-        self._gate.plain = PLAIN if plain else CLOSED
+    def _adjust_gates(self) -> None:
+        """Close the hot paths while somebody listens for every call, or a switch of the process is on."""
+        self.studio.open_gates(PLAIN if self._is_plain(config.settings()) else CLOSED)
+
+    def _is_plain(self, settings: config.Settings) -> bool:
+        return settings.enable and not settings.disable and not settings.recache and not self.events.active

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Self, TypeVar, final, overload
 
 from acache.bridge import run_sync
-from acache.caches.fast import FastCache
+from acache.caches.base import Cache
 from acache.clock import Duration
 from acache.context import IsolationSchema
 from acache.stats import CacheStatistics
@@ -27,7 +27,7 @@ class SyncCache:
     is no limit. In a thread that runs an event loop every method raises :class:`~acache.exceptions.BridgeError` at once.
     """
 
-    def __init__(self, cache: FastCache, *, timeout: float | None = None) -> None:
+    def __init__(self, cache: Cache, *, timeout: float | None = None) -> None:
         self.cache = cache
         self.timeout = timeout
         #: The decorators serve both kinds of callers already.

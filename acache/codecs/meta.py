@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from acache.exceptions import EntryRejectedError, ValueEncodingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from acache.types import Entry
 
@@ -54,6 +56,9 @@ def unpack_meta(line: bytes, codec: str) -> Meta:
     """
     if line == _plain(codec):
         return _plain_meta(codec)
+    start = _untagged(codec)
+    if line.startswith(start) and _FACTORS.fullmatch(line, len(start)):
+        return Meta(codec, (), _FactorsLater(line, len(start) - 1))
     try:
         fields = json.loads(str(line, "utf-8", "surrogatepass"))
         codec, tags, factors = fields
@@ -63,6 +68,44 @@ def unpack_meta(line: bytes, codec: str) -> Meta:
     if kinds != [str, list, dict] or not _are_texts(tags) or not _are_texts(factors.values()):
         raise EntryRejectedError("corrupt")
     return Meta(codec, tuple(tags), dict(factors))
+
+
+#: What follows, in the line of an entry without tags, if all factors are plain texts: then there is nothing to decode yet.
+_TEXT: Final = rb'"[ !#-\[\]-~]*+"'
+_FACTORS: Final = re.compile(rb"%b:%b(?:,%b:%b)*+\}\]" % (_TEXT, _TEXT, _TEXT, _TEXT))
+
+
+@final
+class _FactorsLater(Mapping[str, str]):
+    """Factors as they were stored: they explain misses, and a hit should not pay for them."""
+
+    __slots__ = ("_line", "_start")
+
+    def __init__(self, line: bytes, start: int) -> None:
+        self._line = line
+        self._start = start
+
+    def _factors(self) -> dict[str, str]:
+        factors: dict[str, str] = json.loads(self._line[self._start : -1])
+        return factors
+
+    def __getitem__(self, name: str) -> str:
+        return self._factors()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._factors())
+
+    def __len__(self) -> int:
+        return len(self._factors())
+
+    def __repr__(self) -> str:
+        return repr(self._factors())
+
+
+@lru_cache(maxsize=64)
+def _untagged(codec: str) -> bytes:
+    """Return how the line of an entry with factors and without tags begins."""
+    return _plain(codec)[:-2]
 
 
 @lru_cache(maxsize=64)

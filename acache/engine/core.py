@@ -7,33 +7,40 @@ computes, and publishes. A tier that breaks or a host lock that cannot be had co
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import inspect
 import logging
-from asyncio import AbstractEventLoop
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, final, runtime_checkable
 
 from acache.config import settings
 from acache.context import Scope
+from acache.engine.call import Call, Found
+from acache.engine.deferred import Deferral, DeferredDropped, DeferredRecording
+from acache.engine.determinism import Determinism
+from acache.engine.explain import Explanation, explain
 from acache.engine.options import Options
-from acache.engine.plan import Route, Verb, plan
-from acache.events import CallEvent, CallOutcome, Events, TierEvent, TierOutcome
+from acache.engine.plan import Mode, Route, Verb, plan
+from acache.events import CallAction, CallEvent, CallOutcome, Events, TierEvent, TierOutcome
 from acache.exceptions import (
     ConfigurationError,
     CustomResultEncoderRequiredError,
+    DeferredRecordingDroppedError,
+    DeterminismLostError,
     ReplayMissError,
+    StrictDeterministicCachingInsertionError,
+    StrictDeterministicCachingKeyNotFoundError,
     ValueEncodingError,
 )
-from acache.flight import Flight, FlightTable
+from acache.flight import Flight, FlightTable, LeaderLost
 from acache.stats import CallCounters
 from acache.tiers.base import Tier
 from acache.tiers.chain import ChainTier
-from acache.types import Entry, Hit, Key, Written
+from acache.types import MISSING, Entry, Hit, Key, Written
 
-__all__ = ("Call", "Engine", "Found")
+__all__ = ("Engine",)
 
 _log = logging.getLogger("acache")
 
@@ -51,48 +58,25 @@ class _HostLocks(Protocol):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call, as the engine sees it."""
-
-    label: str
-    key: Key
-    #: Run the function. Awaited at most once, in the flight's own task.
-    compute: Callable[[], Awaitable[Any]]
-    options: Options
-    counters: CallCounters
-    #: When the caller began, by the engine's monotonic clock.
-    started: float
-    #: The event loop of the thread that is blocked until the call ends, if it runs one.
-    blocked: AbstractEventLoop | None = None
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a flight came to. ``tier`` and ``age`` (seconds) are of the stored entry; ``None`` when it was computed."""
-
-    value: Any
-    tier: str | None = None
-    age: float | None = None
-    cost: float = 0.0
-
-
-@final
 class Engine:
     """Run calls over one chain of tiers.
 
     ``host_timeout`` is how many seconds a call waits for another process that computes the same key before it computes
-    it itself.
+    it itself. With ``determinism`` all workers use the first stored result.
     """
 
-    def __init__(self, chain: ChainTier, events: Events, *, host_timeout: float) -> None:
+    def __init__(
+        self, chain: ChainTier, events: Events, *, host_timeout: float, determinism: Determinism | None = None
+    ) -> None:
         self.chain = chain
         self.events = events
         self.clock = chain.clock
         self.flights = FlightTable()
         self.host_timeout = host_timeout
+        self.determinism = determinism
         self._host: _HostLocks | None = next((tier for tier in chain.tiers if isinstance(tier, _HostLocks)), None)
+        #: What stores deferred results that no flight waits for: the loop itself keeps only weak references.
+        self._later: set[asyncio.Task[None]] = set()
 
     def check(self, label: str, options: Options) -> None:
         """Raise :class:`~acache.exceptions.ConfigurationError` when the tiers cannot give what ``options`` ask."""
@@ -100,14 +84,19 @@ class Engine:
             raise ConfigurationError("flight", f"{label} asks for one flight per host, which needs a disk tier")
 
     def route(self, verb: Verb, scope: Scope) -> Route:
-        """Choose the way of a call under the switches of this moment."""
+        """Choose the way of a call under the switches of this moment.
+
+        Raises :class:`~acache.exceptions.DeterministicCachingDisabledError` for a deterministic cache that is switched off.
+        """
+        mode: Mode = "fast" if self.determinism is None else self.determinism.mode()
         config = settings()
-        return plan(verb, scope, enabled=config.enable and not config.disable, recache=config.recache)
+        return plan(verb, scope, enabled=config.enable and not config.disable, recache=config.recache, mode=mode)
 
     async def run(self, call: Call, route: Route) -> Any:
         """Carry out one call and return its result; the caller's cancellation leaves the flight to other waiters.
 
-        Raises what the computation raises; :class:`~acache.exceptions.ReplayMissError` for a replay that finds nothing;
+        Raises what the computation raises; :class:`~acache.exceptions.ReplayMissError` for a replay that finds nothing, and
+        :class:`~acache.exceptions.StrictDeterministicCachingKeyNotFoundError` for any call of a strict cache;
         :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a result no tier can encode;
         :class:`~acache.exceptions.RecursiveCallError` for a call that waits for itself.
         """
@@ -116,17 +105,17 @@ class Engine:
         hit = None if route is Route.REFUSE else self.peek(call)
         if hit is None and route is Route.LOOKUP:
             return await self._join(call)
-        if hit is None and route is Route.REPLAY:
+        if hit is None and route in {Route.REPLAY, Route.STRICT}:
             hit = await self._find(call)
         if hit is None:
             self._report(call, "missed")
-            raise ReplayMissError(call.label, call.key)
+            raise self._strict_miss(call) if route is Route.STRICT else ReplayMissError(call.label, call.key)
         return await self._serve(call, hit)
 
     def peek(self, call: Call) -> Found | None:
         """Look where looking needs no waiting: into memory, and at what the kernel has of a file."""
-        found = self.chain.find_now(call.key, call.options.codec)
-        return None if found is None else self._found(*found)
+        found = self.chain.find_now(call.key, call.options.codec, self._depth())
+        return None if found is None else self._found(call, *found)
 
     def deliver(self, call: Call, hit: Found) -> Any:
         """Return the value of a hit that needed no waiting, and count it; only for options without a decoder."""
@@ -137,23 +126,48 @@ class Engine:
         """Count a call that runs without the cache, and so without a key."""
         self._emit(counters, CallEvent(label, None, "bypassed"))
 
-    async def look_up(self, call: Call) -> Hit[Any] | None:
-        """Return what is stored, decoded; compute nothing and count nothing."""
-        found = await self.chain.find(call.key, call.options.codec)
+    async def look_up(self, call: Call, route: Route) -> Hit[Any] | None:
+        """Return what is stored, decoded; compute nothing, and count it as no call.
+
+        Raises :class:`~acache.exceptions.StrictDeterministicCachingKeyNotFoundError` where a strict cache holds nothing.
+        """
+        found = await self.chain.find(call.key, call.options.codec, self._depth())
         if found is None:
+            self._report(call, "missed", action="get")
+            if route is Route.STRICT:
+                raise self._strict_miss(call)
             return None
+        self._report(call, "hit", self._found(call, *found), action="get")
         hit = found[1].hit(found[0])
         return dataclasses.replace(hit, value=await self._decode(call, hit.value))
 
-    async def put(self, call: Call, value: Any, *, replace: bool, cost: float = 0.0) -> bool:
+    async def contains(self, key: Key) -> bool:
+        """Tell whether there is a live entry."""
+        return await self.chain.find(key, None, self._depth()) is not None
+
+    async def put(self, call: Call, value: Any, route: Route, *, replace: bool, cost: float = 0.0) -> bool:
         """Store a result given from outside; with ``replace``, flights of the key lose the right to publish.
 
-        Raises :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a value no tier can encode.
+        A deterministic cache never replaces. Raises :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a value
+        no tier can encode, and :class:`~acache.exceptions.StrictDeterministicCachingInsertionError` of a strict cache.
         """
-        entry = await self._entry(call, value, cost)
+        if route is Route.STRICT:
+            raise StrictDeterministicCachingInsertionError(call.label, call.key)
+        replace = replace and self.determinism is None
+        stored = await self._encode(call, value)
+        if isinstance(stored, DeferredRecording):
+            deferral = Deferral.of(stored)
+            del stored
+            stored = await self._final(call, deferral)
         if replace:
             self.flights.invalidate(call.key)
-        return await self._publish(call, entry, lambda: True, replace=replace) is Written.NEW
+        written = await self._publish(call, self._entry(call, stored, cost), lambda: True, replace=replace)
+        self._report(call, "stored" if written is Written.NEW else "present", action="insert")
+        return written is Written.NEW
+
+    async def explain(self, call: Call, prefixes: tuple[str, ...]) -> Explanation:
+        """Say whether a call is stored and, if not, which entry comes nearest. See :mod:`acache.engine.explain`."""
+        return await explain(self.chain, call.label, call.key, call.factors(), prefixes)
 
     async def remove(self, key: Key) -> bool:
         """Remove one entry; what is being computed for it now is not stored."""
@@ -175,10 +189,19 @@ class Engine:
         except Exception:
             self._report(call, "failed")
             raise
+        if found.agreed and not joined:
+            value = await self._decode(call, found.value)
+            self._report(call, "agreed", found)
+            return value
         if found.tier is not None:
             return await self._serve(call, found)
+        value = found.value
+        if found.encoded:
+            value = await self._decode(call, value)
+        elif joined:
+            value = call.options.private(value)
         self._report(call, "joined" if joined else "computed", found)
-        return call.options.private(found.value) if joined else found.value
+        return value
 
     async def _produce(self, call: Call, flight: Flight[Found]) -> Found:
         found = await self._find(call)
@@ -189,45 +212,112 @@ class Engine:
         async with self._host_lock(self._host, call.key):
             return await self._find(call) or await self._compute(call, flight)
 
-    async def _compute(self, call: Call, flight: Flight[Found] | None) -> Found:
+    async def _compute(self, call: Call, flight: Flight[Found]) -> Found:
+        factors = call.factors()
+        value, cost = await self._run(call)
+        if not self._wants(call, value):
+            return Found(value, cost=cost, stored=False)
+        flight.landing = True
+        stored = await self._encode(call, value)
+        deferred = isinstance(stored, DeferredRecording)
+        if deferred:
+            deferral = Deferral.of(stored)
+            del stored
+            later = deferral.interim
+            interim = MISSING if later is MISSING else Found(later, cost=cost, encoded=True)
+            self.flights.release(flight, Found(value, cost=cost), interim)
+            stored = await self._final(call, deferral)
+        entry = self._entry(call, stored, cost, factors)
+        written = await self._publish(call, entry, flight.holds, replace=False)
+        if self.determinism is not None and written is not Written.NEW:
+            return await self._agree(call, flight, cost)
+        is_stored = written is Written.NEW
+        return Found(stored if deferred else value, cost=cost, encoded=deferred, stored=is_stored)
+
+    async def _agree(self, call: Call, flight: Flight[Found], cost: float) -> Found:
+        """Return the result that another worker stored first; ours is not to be used."""
+        if not flight.holds():
+            raise LeaderLost  # the key was invalidated meanwhile: all who wait begin anew
+        found = await self._find(call)
+        if found is None:
+            raise DeterminismLostError(call.label, call.key)
+        return dataclasses.replace(found, cost=cost, stored=False, agreed=True)
+
+    async def _record(self, call: Call) -> Any:
+        try:
+            factors = call.factors()
+            value, cost = await self._run(call)
+            stored = self._wants(call, value) and await self._store_over(call, value, cost, factors)
+        except Exception:
+            self._report(call, "failed")
+            raise
+        self._report(call, "computed", Found(value, cost=cost, stored=stored))
+        return value
+
+    async def _store_over(self, call: Call, value: Any, cost: float, factors: Mapping[str, str]) -> bool | None:
+        """Store a result over what is there; tell whether it was, or ``None`` if that will be later."""
+        stored = await self._encode(call, value)
+        if isinstance(stored, DeferredRecording):
+            task = asyncio.create_task(self._store_later(call, Deferral.of(stored), cost, factors))
+            self._later.add(task)
+            task.add_done_callback(self._later.discard)
+            return None
+        self.flights.invalidate(call.key)
+        entry = self._entry(call, stored, cost, factors)
+        return await self._publish(call, entry, lambda: True, replace=True) is Written.NEW
+
+    async def _store_later(self, call: Call, deferral: Deferral, cost: float, factors: Mapping[str, str]) -> None:
+        try:
+            entry = self._entry(call, await self._final(call, deferral), cost, factors)
+            self.flights.invalidate(call.key)
+            await self._publish(call, entry, lambda: True, replace=True)
+        except Exception as error:  # noqa: BLE001 - nobody waits for it
+            _log.warning("a deferred result of %s was not stored: %s", call.label, type(error).__name__)
+
+    async def _run(self, call: Call) -> tuple[Any, float]:
+        """Run the function; return its result and the seconds it took."""
         started = self.clock.monotonic()
         value = await call.compute()
         cost = self.clock.monotonic() - started
         _refuse_unrepeatable(call.label, value)
-        if self._wants(call, value):
-            if flight is None:
-                await self.put(call, value, replace=True, cost=cost)
-            else:
-                flight.landing = True
-                entry = await self._entry(call, value, cost)
-                await self._publish(call, entry, flight.holds, replace=False)
-        return Found(value, cost=cost)
+        return value, cost
 
-    async def _record(self, call: Call) -> Any:
-        try:
-            found = await self._compute(call, None)
-        except Exception:
-            self._report(call, "failed")
-            raise
-        self._report(call, "computed", found)
-        return found.value
+    # --- storing --------------------------------------------------------------------------------------------------
 
-    async def _entry(self, call: Call, value: Any, cost: float) -> Entry:
-        """Encode a result and stamp it with the time."""
-        encoder, ttl = call.options.encoder, call.options.ttl
+    async def _encode(self, call: Call, value: Any) -> Any:
+        """Return a result in its stored form, or the promise of it."""
+        encoder = call.options.encoder
         stored = value if encoder is None else await _maybe_await(encoder(value))
+        return stored if isinstance(stored, DeferredRecording) else self._private(call, stored)
+
+    async def _final(self, call: Call, deferral: Deferral) -> Any:
         try:
-            stored = call.options.private(stored)
+            return self._private(call, await deferral.wait())
+        except DeferredDropped:
+            raise DeferredRecordingDroppedError(call.label, call.key) from None
+
+    def _private(self, call: Call, stored: Any) -> Any:
+        try:
+            return call.options.private(stored)
         except ValueEncodingError as error:
             raise CustomResultEncoderRequiredError(call.label, str(error)) from error
+
+    def _entry(self, call: Call, stored: Any, cost: float, factors: Mapping[str, str] | None = None) -> Entry:
+        """Stamp a result in its stored form with the time."""
+        ttl = call.options.ttl
         now = self.clock.wall()
-        return Entry(stored, now, None if ttl is None else now + ttl, cost)
+        return Entry(
+            stored, now, None if ttl is None else now + ttl, cost, (), call.factors() if factors is None else factors
+        )
 
     async def _publish(self, call: Call, entry: Entry, still: Callable[[], bool], *, replace: bool) -> Written:
         try:
-            return await self.chain.publish(call.key, entry, replace=replace, codec=call.options.codec, still=still)
+            written = await self.chain.publish(call.key, entry, replace=replace, codec=call.options.codec, still=still)
         except ValueEncodingError as error:
             raise CustomResultEncoderRequiredError(call.label, str(error)) from error
+        if self.determinism is not None and written is Written.NEW:
+            self.determinism.used[call.key] = call.options.codec
+        return written
 
     @asynccontextmanager
     async def _host_lock(self, host: _HostLocks, key: Key) -> AsyncGenerator[None]:
@@ -253,11 +343,20 @@ class Engine:
 
     # --- serving --------------------------------------------------------------------------------------------------
 
-    async def _find(self, call: Call) -> Found | None:
-        found = await self.chain.find(call.key, call.options.codec)
-        return None if found is None else self._found(*found)
+    def _depth(self) -> int | None:
+        return None if self.determinism is None else self.determinism.depth()
 
-    def _found(self, entry: Entry, tier: Tier) -> Found:
+    def _strict_miss(self, call: Call) -> Exception:
+        detail = "" if self.determinism is None else self.determinism.why_missing()
+        return StrictDeterministicCachingKeyNotFoundError(call.label, call.key, detail)
+
+    async def _find(self, call: Call) -> Found | None:
+        found = await self.chain.find(call.key, call.options.codec, self._depth())
+        return None if found is None else self._found(call, *found)
+
+    def _found(self, call: Call, entry: Entry, tier: Tier) -> Found:
+        if self.determinism is not None:
+            self.determinism.used[call.key] = call.options.codec
         return Found(entry.value, tier.name, max(0.0, self.clock.wall() - entry.created), entry.cost)
 
     async def _serve(self, call: Call, found: Found) -> Any:
@@ -280,13 +379,18 @@ class Engine:
             _log.warning("store_if of %s failed with %s; the result was not stored", call.label, type(error).__name__)
             return False
 
-    def _report(self, call: Call, outcome: CallOutcome, found: Found | None = None) -> None:
+    def _report(
+        self, call: Call, outcome: CallOutcome, found: Found | None = None, action: CallAction = "call"
+    ) -> None:
         seconds = self.clock.monotonic() - call.started
-        tier, age, cost = (None, None, 0.0) if found is None else (found.tier, found.age, found.cost)
-        self._emit(call.counters, CallEvent(call.label, call.key, outcome, tier, age, seconds, cost))
+        tier, age, cost, stored = (None, None, 0.0, None)
+        if found is not None:
+            tier, age, cost, stored = found.tier, found.age, found.cost, found.stored
+        self._emit(call.counters, CallEvent(call.label, call.key, outcome, tier, age, seconds, cost, action, stored))
 
     def _emit(self, counters: CallCounters, event: CallEvent) -> None:
-        counters.note(event)
+        if event.action == "call":
+            counters.note(event)
         if self.events.active:
             self.events.emit(event)
 

@@ -7,10 +7,13 @@ from typing import Literal, TypeAlias
 
 from acache.context import Scope
 
-__all__ = ("Route", "Verb", "plan")
+__all__ = ("Mode", "Route", "Verb", "plan")
 
 #: How a function was decorated.
 Verb: TypeAlias = Literal["memoize", "record", "replay"]
+#: What a cache promises: the best it can; that all workers agree; and that nothing is computed at all, with what is
+#: cached, or with what was loaded.
+Mode: TypeAlias = Literal["fast", "deterministic", "cached", "pre_populated"]
 
 
 class Route(Enum):
@@ -24,17 +27,24 @@ class Route(Enum):
     LOOKUP = auto()
     #: Serve what is stored, else refuse.
     REPLAY = auto()
+    #: As REPLAY, because the whole cache is strict: another error, and nothing may be inserted either.
+    STRICT = auto()
     #: Refuse: nothing may be read and nothing may be computed.
     REFUSE = auto()
 
 
-def plan(verb: Verb, scope: Scope, *, enabled: bool, recache: bool) -> Route:
-    """Choose the route. A replay never computes, whatever is switched on."""
+def plan(verb: Verb, scope: Scope, *, enabled: bool, recache: bool, mode: Mode = "fast") -> Route:
+    """Choose the route. A replay never computes, whatever is switched on.
+
+    A deterministic cache does not record over what is there: its workers would no longer agree.
+    """
     off = scope.disabled or not enabled
     if verb == "replay":
         return Route.REFUSE if off else Route.REPLAY
     if off:
         return Route.BYPASS
-    if verb == "record" or scope.recompute or recache:
+    if mode in {"cached", "pre_populated"}:
+        return Route.STRICT
+    if mode == "fast" and (verb == "record" or scope.recompute or recache):
         return Route.RECORD
     return Route.LOOKUP

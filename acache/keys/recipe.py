@@ -11,11 +11,13 @@ arguments cannot reach them.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from acache.exceptions import ConfigurationError, CustomParamsEncoderRequiredError, KeyEncodingError
 from acache.keys.encoding import STACK_REASON, canonical
+from acache.keys.factors import DIGITS, Factors, short_digest
 from acache.keys.identity import identify
 from acache.keys.registry import LooseWalk, TypedWalk
 from acache.keys.selection import select
@@ -51,6 +53,7 @@ class KeyRecipe:
 
     __slots__ = (
         "_bound",
+        "_fixed",
         "_head",
         "_params_head",
         "_places",
@@ -58,6 +61,7 @@ class KeyRecipe:
         "_walk",
         "identity",
         "label",
+        "namespace_prefix",
         "plain_parameters",
         "prefix",
     )
@@ -86,10 +90,15 @@ class KeyRecipe:
         self._walk: type[Walk] = TypedWalk if typed else LooseWalk
         name = (identity.module, identity.qualname, version)
         #: The hex digits that all keys of this function and version begin with.
-        self.prefix = namespace_prefix(namespace) + self._hash(name)[: _FUNCTION_DIGITS // 2].hex()
+        self.namespace_prefix = namespace_prefix(namespace)
+        self.prefix = self.namespace_prefix + self._hash(name)[: _FUNCTION_DIGITS // 2].hex()
         whole = (_FORMAT, namespace, *name, typed)
         self._head = self._hash((*whole, selection.spec))
         self._params_head = self._hash((*whole, "params"))
+        #: The factors that are the same for every call.
+        self._fixed = short_digest(canonical((identity.module, identity.qualname))) + short_digest(
+            canonical((version, typed, selection.spec))
+        )
 
     def _hash(self, value: object) -> bytes:
         try:
@@ -107,19 +116,42 @@ class KeyRecipe:
         call raises, and :class:`~acache.exceptions.CustomParamsEncoderRequiredError`, from the
         :class:`~acache.exceptions.KeyEncodingError`, for an argument that cannot be part of a key.
         """
-        walk = self._walk()
-        try:
-            if params is MISSING:
-                head = self._head
-                parts = walk.parts(self._read(*args, **kwargs), self._places)
-            else:
-                head = self._params_head
-                parts = walk.parts((*self._bound, params), _PARAMS_PLACES)
-        except Refusal as refusal:
-            raise CustomParamsEncoderRequiredError(self.label, refusal.summary) from refusal.error()
-        except RecursionError as error:
-            raise CustomParamsEncoderRequiredError(self.label, STACK_REASON) from error
+        head, parts = self._parts(args, kwargs, params)[1:]
         salt = isolation.encode("utf-8", "surrogatepass")
         data = b"%b%x:%b%b" % (head, len(salt), salt, b"".join(parts))
         # Made without the check of Key, which would cost as much as the digest.
         return str.__new__(Key, self.prefix + sha256(data).hexdigest()[:_REST_DIGITS])
+
+    def factors(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        isolation: Mapping[str, str],
+        params: object = MISSING,
+    ) -> Factors:
+        """Say what :meth:`digest` makes the key of the same call from: the function, its version, each argument and form.
+
+        ``isolation`` has a digest of at least 8 hex digits for each form. Raises as :meth:`digest`.
+        """
+        places, _, parts = self._parts(args, kwargs, params)
+        digests = [self._fixed, *map(short_digest, parts), *(digest[:DIGITS] for digest in isolation.values())]
+        return Factors(_names(places[: len(parts)], tuple(isolation)), "".join(digests))
+
+    def _parts(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], params: object
+    ) -> tuple[tuple[str, ...], bytes, list[bytes]]:
+        """Return the places of what counts, the head of the key, and what counts itself, encoded."""
+        walk = self._walk()
+        try:
+            if params is MISSING:
+                return self._places, self._head, walk.parts(self._read(*args, **kwargs), self._places)
+            return _PARAMS_PLACES, self._params_head, walk.parts((*self._bound, params), _PARAMS_PLACES)
+        except Refusal as refusal:
+            raise CustomParamsEncoderRequiredError(self.label, refusal.summary) from refusal.error()
+        except RecursionError as error:
+            raise CustomParamsEncoderRequiredError(self.label, STACK_REASON) from error
+
+
+@lru_cache(maxsize=1024)
+def _names(places: tuple[str, ...], forms: tuple[str, ...]) -> tuple[str, ...]:
+    return ("function", "version", *places, *forms)

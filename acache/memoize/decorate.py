@@ -8,12 +8,12 @@ from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, f
 
 from acache.clock import Duration
 from acache.codecs import Codec
-from acache.context import DEFAULT_SCHEMA, IsolationSchema
+from acache.context import DEFAULT_SCHEMA, IsolationSchema, Scope, on_reprobe
 from acache.engine import CopyMode, Engine, FlightLevel, Options, StoreIf, Verb
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys import KeyRecipe
 from acache.memoize.function import FACE_METHODS, Memoized
-from acache.memoize.hot import Gate
+from acache.memoize.hot import CLOSED, Gate
 from acache.memoize.method import MemoizedMethod, is_in_class
 from acache.memoize.protocols import AsyncMemoized, SyncMemoized
 from acache.memoize.registry import Registry
@@ -108,13 +108,33 @@ class Decorator:
 
 @final
 class Studio:
-    """Where one cache's functions are decorated: its engine, its namespace and its registry."""
+    """Where one cache's functions are decorated: its engine, its namespace, its registry, and the gates of hot paths."""
 
-    def __init__(self, engine: Engine, gate: Gate, namespace: str) -> None:
+    def __init__(self, engine: Engine, namespace: str) -> None:
         self.engine = engine
-        self.gate = gate
         self.namespace = namespace
         self.registry = Registry()
+        self._plain: Scope = CLOSED
+        self._gates: dict[IsolationSchema, Gate] = {}
+        on_reprobe(self._change_forms)  # held weakly
+
+    def open_gates(self, plain: Scope) -> None:
+        """Let calls in the scope ``plain`` take the hot path, where their schema lets them; ``CLOSED``: none."""
+        self._plain = plain
+        for schema, gate in list(self._gates.items()):
+            gate.plain = CLOSED if schema.is_volatile else plain
+
+    def _gate(self, schema: IsolationSchema) -> Gate:
+        gate = self._gates.get(schema)
+        if gate is None:
+            gate = self._gates.setdefault(schema, Gate())
+            self.open_gates(self._plain)
+        return gate
+
+    def _change_forms(self) -> None:
+        self.open_gates(self._plain)
+        for memoized in self.registry.alive():
+            memoized.cells.forget()
 
     def decorate(self, function: Any, verb: Verb, options: dict[str, Any]) -> Any:
         """Return ``function`` memoized: a function, or a descriptor for one that lives in a class."""
@@ -160,15 +180,16 @@ class Studio:
         )
         self.engine.check(recipe.label, built)
         memory = self.engine.chain.memory
+        schema = _schema(recipe.label, options.get("ischema"))
         memoized = Memoized(
             function,
             verb=verb,
             recipe=recipe,
             options=built,
-            schema=_schema(recipe.label, options.get("ischema")),
+            schema=schema,
             params_encoder=encoder,
             engine=self.engine,
-            gate=self.gate,
+            gate=self._gate(schema),
             counters=self.registry.admit(recipe, function, trusted=key is not None),
             # What a callable reads besides the arguments is unknown: such keys are made anew for every call.
             hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),

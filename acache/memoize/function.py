@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import anyio.to_thread
 
 from acache.bridge import RunHere, drive, in_event_loop, run_sync
-from acache.context import IsolationSchema, current_scope, isolation_key_now
-from acache.engine import Call, Engine, Options, Route, Verb
+from acache.context import (
+    Isolation,
+    IsolationSchema,
+    current_scope,
+    isolation,
+    isolation_here,
+    isolation_now,
+)
+from acache.engine import Call, Engine, Explanation, Options, Route, Verb
 from acache.exceptions import BridgeError
 from acache.flight import LeaderLost
 from acache.keys import KeyRecipe
@@ -22,13 +29,14 @@ from acache.memoize.hot import Cell, Cells, Gate, async_face, sync_face
 from acache.stats import CacheInfo, CallCounters
 from acache.types import MISSING, Hit, Key
 
-__all__ = ("FACE_METHODS", "Memoized")
+__all__ = ("FACE_METHODS", "Memoized", "Prepared")
 
 #: What a memoized function has besides being callable.
 FACE_METHODS: Final = (
     "aio",
     "cache_clear",
     "cache_contains",
+    "cache_explain",
     "cache_get",
     "cache_info",
     "cache_invalidate",
@@ -41,6 +49,13 @@ FACE_METHODS: Final = (
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
+
+
+class Prepared(NamedTuple):
+    """A call on its way: its key, and what can say what that was made of, until the function has its arguments."""
+
+    key: Key
+    factors: Callable[[], Mapping[str, str]]
 
 
 @final
@@ -112,29 +127,33 @@ class Memoized:
 
     # --- keys -----------------------------------------------------------------------------------------------------
 
-    def key(self, args: Args, kwargs: Kwargs) -> Key:
+    def key(self, args: Args, kwargs: Kwargs) -> Prepared:
         """Make the key of a call without waiting; an async params encoder goes through the bridge."""
-        if self._params_encoder is None:
-            return self.recipe.digest(args, kwargs, self._isolation())
         if inspect.iscoroutinefunction(self._params_encoder):
             return run_sync(self.prepare, args, kwargs)
-        params = self._params_encoder(*args, **kwargs)
-        if inspect.isawaitable(params):
-            _close(params)
-            raise BridgeError(f"the params encoder of {self.recipe.label} is async and not an `async def`: make it one")
-        return self.recipe.digest(args, kwargs, self._isolation(), params)
+        params: Any = MISSING
+        if self._params_encoder is not None:
+            params = self._params_encoder(*args, **kwargs)
+            if inspect.isawaitable(params):
+                _close(params)
+                raise BridgeError(
+                    f"the params encoder of {self.recipe.label} is async and not an `async def`: make it one"
+                )
+        return self._prepared(args, kwargs, isolation_here(self.schema, current_scope()), params)
 
-    async def prepare(self, args: Args, kwargs: Kwargs) -> Key:
+    async def prepare(self, args: Args, kwargs: Kwargs) -> Prepared:
         """Make the key of a call."""
         params: Any = MISSING
         if self._params_encoder is not None:
             params = self._params_encoder(*args, **kwargs)
             if inspect.isawaitable(params):
                 params = await params
-        return self.recipe.digest(args, kwargs, self._isolation(), params)
+        isolated = isolation_now(self.schema, current_scope()) or await isolation(self.schema)
+        return self._prepared(args, kwargs, isolated, params)
 
-    def _isolation(self) -> str:
-        return isolation_key_now(self.schema, current_scope())
+    def _prepared(self, args: Args, kwargs: Kwargs, isolated: Isolation, params: Any) -> Prepared:
+        key = self.recipe.digest(args, kwargs, isolated.key, params)
+        return Prepared(key, partial(self.recipe.factors, args, kwargs, isolated.factors, params))
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
@@ -161,33 +180,33 @@ class Memoized:
         if route is Route.BYPASS:
             self.engine.bypass(self.recipe.label, self.counters)
             return body()
-        key = self.key(args, kwargs)
-        hit, value = self._peek(key, route, started)
+        prepared = self.key(args, kwargs)
+        hit, value = self._peek(prepared, route, started)
         if not hit:
             blocked = asyncio.get_running_loop() if in_event_loop() else None
 
             async def main(run_here: RunHere) -> Any:
-                call = self._call(key, partial(_compute_there, run_here, body), started, blocked)
+                call = self._call(prepared, partial(_compute_there, run_here, body), started, blocked)
                 return await self.engine.run(call, route)
 
             value = drive(main)
-        self._point(cell, key)
+        self._point(cell, prepared.key)
         return value
 
     def _call_bridged(self, args: Args, kwargs: Kwargs, cell: Cell | None, route: Route, started: float) -> Any:
         if route in {Route.LOOKUP, Route.REPLAY} and not inspect.iscoroutinefunction(self._params_encoder):
-            key = self.key(args, kwargs)
-            hit, value = self._peek(key, route, started)
+            prepared = self.key(args, kwargs)
+            hit, value = self._peek(prepared, route, started)
             if hit:
-                self._point(cell, key)
+                self._point(cell, prepared.key)
                 return value
         return run_sync(self.call_async, args, kwargs, cell)
 
-    def _peek(self, key: Key, route: Route, started: float) -> tuple[bool, Any]:
+    def _peek(self, prepared: Prepared, route: Route, started: float) -> tuple[bool, Any]:
         """Serve a sync call from memory without crossing to a loop, where that needs no waiting."""
         if route not in {Route.LOOKUP, Route.REPLAY} or self.options.decoder is not None:
             return False, None
-        call = self._call(key, _never, started)
+        call = self._call(prepared, _never, started)
         found = self.engine.peek(call)
         return (False, None) if found is None else (True, self.engine.deliver(call, found))
 
@@ -198,13 +217,22 @@ class Memoized:
 
     def _call(
         self,
-        key: Key,
+        prepared: Prepared,
         compute: Callable[[], Awaitable[Any]],
         started: float | None = None,
         blocked: asyncio.AbstractEventLoop | None = None,
     ) -> Call:
         began = self.now() if started is None else started
-        return Call(self.recipe.label, key, compute, self.options, self.counters, began, blocked)
+        return Call(
+            self.recipe.label,
+            prepared.key,
+            compute,
+            self.options,
+            self.counters,
+            began,
+            blocked,
+            prepared.factors,
+        )
 
     def _point(self, cell: Cell | None, key: Key) -> None:
         """Lead later calls with the same arguments straight to the entry."""
@@ -216,42 +244,53 @@ class Memoized:
 
     # --- what callers ask of one call's entry ---------------------------------------------------------------------
 
-    @property
-    def _is_off(self) -> bool:
-        return self.engine.route("memoize", current_scope()) is Route.BYPASS
+    def _route(self) -> Route:
+        return self.engine.route("memoize", current_scope())
 
     async def cache_get(self, *args: Any, **kwargs: Any) -> Hit[Any] | None:
         """Return what is stored for a call, or ``None``; compute nothing."""
-        if self._is_off:
+        route = self._route()
+        if route is Route.BYPASS:
             return None
-        return await self.engine.look_up(self._call(await self.prepare(args, kwargs), _never))
+        return await self.engine.look_up(self._call(await self.prepare(args, kwargs), _never), route)
 
     async def cache_set(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call, over what is there; tell whether it was stored."""
-        if self._is_off:
+        route = self._route()
+        if route is Route.BYPASS:
             return False
-        key = await self.prepare(args, kwargs)
-        return await self.engine.put(self._call(key, _never), value, replace=True)
+        prepared = await self.prepare(args, kwargs)
+        return await self.engine.put(self._call(prepared, _never), value, route, replace=True)
 
     async def cache_insert(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call that has none; tell whether it was stored."""
-        if self._is_off:
+        route = self._route()
+        if route is Route.BYPASS:
             return False
-        key = await self.prepare(args, kwargs)
-        return await self.engine.put(self._call(key, _never), value, replace=False)
+        prepared = await self.prepare(args, kwargs)
+        return await self.engine.put(self._call(prepared, _never), value, route, replace=False)
 
     async def cache_contains(self, *args: Any, **kwargs: Any) -> bool:
         """Tell whether a call would be a hit."""
-        return not self._is_off and await self.engine.chain.contains(await self.prepare(args, kwargs))
+        return self._route() is not Route.BYPASS and await self.engine.contains((await self.prepare(args, kwargs)).key)
 
     async def cache_invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """Remove the entry of a call and tell whether there was one; what computes it now is not stored."""
-        return await self.engine.remove(await self.prepare(args, kwargs))
+        return await self.engine.remove((await self.prepare(args, kwargs)).key)
 
     async def cache_refresh(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute a call now, store it over what is there, and return it."""
-        key = await self.prepare(args, kwargs)
-        return await self.engine.run(self._call(key, partial(self._compute, args, kwargs)), Route.RECORD)
+        """Compute a call now, store it over what is there, and return it; a deterministic cache returns what is there."""
+        route = self.engine.route("record", current_scope())
+        compute = partial(self._compute, args, kwargs)
+        if route is Route.BYPASS:
+            self.engine.bypass(self.recipe.label, self.counters)
+            return await compute()
+        return await self.engine.run(self._call(await self.prepare(args, kwargs), compute), route)
+
+    async def cache_explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Say why a call would be a miss: the nearest stored entry, and the names of what differs. For debugging: it scans."""
+        call = self._call(await self.prepare(args, kwargs), _never)
+        return await self.engine.explain(call, (self.recipe.prefix, self.recipe.namespace_prefix))
 
     async def cache_clear(self) -> None:
         """Remove every entry of this function and version; what computes now is not stored."""
@@ -261,7 +300,7 @@ class Memoized:
 
     def cache_key(self, *args: Any, **kwargs: Any) -> str:
         """Return the key of a call: 64 hex digits."""
-        return self.key(args, kwargs)
+        return self.key(args, kwargs).key
 
     def cache_info(self) -> CacheInfo:
         """Return the counters of this function, and its share of the memory tier."""

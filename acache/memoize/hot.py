@@ -35,7 +35,10 @@ CLOSED: Final = Scope()
 
 
 class Gate:
-    """Whether plain calls of one cache may take the hot path: ``plain`` is the scope they run in, or ``CLOSED``."""
+    """Whether plain calls may take the hot path: ``plain`` is the scope they run in, or ``CLOSED``.
+
+    A cache has one for each isolation schema: what a volatile form says must be asked for at every call.
+    """
 
     __slots__ = ("plain",)
 
@@ -72,19 +75,27 @@ class Cells:
     With ``skip``, the first argument (an ignored ``self``) has no part in finding the cell, and is not kept alive.
     """
 
-    __slots__ = ("_made", "_table", "find", "went_on")
+    __slots__ = ("_before", "_made", "_table", "find", "went_on")
 
     def __init__(self, *, skip: bool = False) -> None:
         table = self._table = lru_cache(maxsize=MAX_CELLS, typed=True)(self._make)
         self.find: Callable[..., Cell] = _without_first(table) if skip else table
+        #: Hits before the cells were last forgotten.
+        self._before = 0
         self._made = 0
         #: Calls that had a cell and went on to the full path.
         self.went_on = 0
 
+    def forget(self) -> None:
+        """Lead no call to an entry any more before the full path has found it: keys have changed."""
+        self._before = self.hits
+        self._table.cache_clear()
+        self._made = self.went_on = 0
+
     @property
     def hits(self) -> int:
         """How many calls the hot path has served."""
-        return max(0, self._table.cache_info().hits + self._made - self.went_on)
+        return self._before + max(0, self._table.cache_info().hits + self._made - self.went_on)
 
     def _make(self, *args: object, **kwargs: object) -> Cell:
         for value in (*args, *kwargs.values()):

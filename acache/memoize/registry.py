@@ -29,6 +29,8 @@ class Registry:
         self._counters: dict[str, tuple[str, CallCounters]] = {}
         self._fingerprints: dict[str, str] = {}
         self._by_function: weakref.WeakValueDictionary[int, Memoized] = weakref.WeakValueDictionary()
+        #: More than those: one function may be memoized under several verbs.
+        self._all: weakref.WeakSet[Memoized] = weakref.WeakSet()
 
     def admit(self, recipe: KeyRecipe, function: Callable[..., Any], *, trusted: bool) -> CallCounters:
         """Register an identity and return its counters.
@@ -48,6 +50,7 @@ class Registry:
         """Remember a memoized function for as long as somebody holds it."""
         with self._mutex:
             self._by_function[id(memoized.recipe.identity.function)] = memoized
+            self._all.add(memoized)
 
     def find(self, function: Callable[..., Any]) -> Memoized | None:
         """Return what a raw function was memoized as, the last time."""
@@ -55,11 +58,16 @@ class Registry:
         # An id may be used again after its function is gone: trust the function, not the id.
         return memoized if memoized is not None and memoized.recipe.identity.function is function else None
 
+    def alive(self) -> list[Memoized]:
+        """Return the memoized functions that somebody still holds."""
+        with self._mutex:
+            return list(self._all)
+
     def infos(self) -> dict[str, CacheInfo]:
         """Return the statistics of each identity, by label; identities of one label are added up."""
         with self._mutex:
             counted = list(self._counters.items())
-            alive = list(self._by_function.values())
+            alive = list(self._all)
         hot: dict[str, int] = {}
         shares: dict[str, Memoized] = {}
         for memoized in alive:

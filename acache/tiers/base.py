@@ -50,6 +50,8 @@ class Tier(ABC):
 
     #: Whether all users of the storage see one order of writes.
     has_strong_consistency: bool = False
+    #: Whether it can be read only: a chain writes past it, and what it holds is there for good.
+    is_read_only: bool = False
     #: How far an entry reaches: 0 this process, 1 this host, 2 the fleet. A chain goes from narrow to wide.
     reach: Literal[0, 1, 2] = 0
 
@@ -166,13 +168,15 @@ class Tier(ABC):
             return None
         return self._counted(key, entry)
 
-    def read_now(self, key: Key, codec: Codec | None = None) -> Entry | None:
-        """Return the live entry under ``key`` if it can be had without waiting.
+    def read_now(self, key: Key, codec: Codec | None = None) -> Entry | Missing | None:
+        """Return the live entry under ``key``, or that there is none, if that can be told without waiting.
 
-        ``None`` is not a miss: it says that only :meth:`read` can tell. Never raises; safe on an event loop.
+        ``None``: only :meth:`read` can tell. An absence is not counted as a miss. Never raises; safe on an event loop.
         """
         found = self._read_now(key, codec)
-        return None if found is None or found is MISSING else self._counted(key, found)
+        if found is None or found is MISSING:
+            return found
+        return self._counted(key, found) or MISSING
 
     async def write(self, key: Key, entry: Entry, *, replace: bool, codec: Codec | None = None) -> Written:
         """Store ``entry``: over a live one only with ``replace``. Atomic, also when cancelled.
@@ -203,6 +207,14 @@ class Tier(ABC):
         self._counters.removals += removed
         return removed
 
+    async def factors(self, key: Key) -> Mapping[str, str] | None:
+        """Return what the key of a stored entry was made of, live or not; ``None`` where that cannot be told."""
+        try:
+            return await self._factors(key)
+        except Exception as error:  # noqa: BLE001 - as in read()
+            self._degrade("read", key, error)
+            return None
+
     def hit(self, entry: Entry) -> Hit[Any]:
         """Show an entry of this tier as a caller sees it."""
         now = self.clock.wall()
@@ -230,6 +242,11 @@ class Tier(ABC):
     @abstractmethod
     def _scan(self) -> AsyncGenerator[Key]:
         """Yield the keys of what is stored."""
+
+    async def _factors(self, key: Key) -> Mapping[str, str] | None:
+        """Return the factors of an entry; a backend that need not decode the value for that does not."""
+        entry = await self._read(key, None)
+        return None if entry is None else entry.factors
 
     async def _clear(self, prefix: str) -> None:
         """Remove by prefix; a backend that can do better than one by one does."""

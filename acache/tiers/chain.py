@@ -8,7 +8,7 @@ began before a write or removal of its key gives way to it (:class:`_Watch`), so
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, final
 
@@ -18,7 +18,7 @@ from acache.keys import encode_key
 from acache.locks import BLOCKING, KeyedLock, acquire_many_locks
 from acache.tiers.base import Tier
 from acache.tiers.memory import MemoryTier
-from acache.types import Entry, Hit, Key, Written
+from acache.types import MISSING, Entry, Hit, Key, Written
 
 __all__ = ("ChainTier",)
 
@@ -34,14 +34,19 @@ class _Watch:
 
 @final
 class ChainTier(Tier):
-    """Use ``tiers`` as one, from the narrowest reach (this process) to the widest. Chains inside are flattened."""
+    """Use ``tiers`` as one, from the narrowest reach (this process) to the widest. Chains inside are flattened.
 
-    def __init__(self, *tiers: Tier, name: str = "chain") -> None:
+    With ``agrees``, what the widest tier could not take is stored nowhere.
+    """
+
+    def __init__(self, *tiers: Tier, name: str = "chain", agrees: bool = False) -> None:
         flat = [part for tier in tiers for part in (tier.tiers if isinstance(tier, ChainTier) else (tier,))]
         if not flat:
             raise ConfigurationError("ChainTier", "give it at least one tier")
         super().__init__(name=name, clock=flat[0].clock)
         self.tiers: tuple[Tier, ...] = tuple(sorted(dict.fromkeys(flat), key=lambda tier: tier.reach))
+        self._writable = tuple(tier for tier in self.tiers if not tier.is_read_only)
+        self.agrees = agrees
         self.reach = self.tiers[-1].reach
         self.has_strong_consistency = self.tiers[-1].has_strong_consistency
         #: The tier that hot paths look into without waiting, if the chain has one.
@@ -62,25 +67,28 @@ class ChainTier(Tier):
         found = await self.find(key, codec)
         return None if found is None else found[0]
 
-    async def find(self, key: Key, codec: Codec | None = None) -> tuple[Entry, Tier] | None:
-        """Return the live entry and the tier that had it; fill the tiers above."""
+    async def find(self, key: Key, codec: Codec | None = None, limit: int | None = None) -> tuple[Entry, Tier] | None:
+        """Return the live entry and the tier that had it; fill the tiers above. Only the first ``limit`` tiers are asked."""
         with self._watching(key) as watch:
-            for depth, tier in enumerate(self.tiers):
+            for depth, tier in enumerate(self.tiers[:limit]):
                 entry = await tier.read(key, codec)
                 if entry is not None:
                     self._counters.hits += 1
                     for above in reversed(self.tiers[:depth]):
-                        await self._fill(above, key, entry, codec, watch)
+                        if not above.is_read_only:
+                            await self._fill(above, key, entry, codec, watch)
                     return entry, tier
         self._counters.misses += 1
         return None
 
-    def find_now(self, key: Key, codec: Codec | None = None) -> tuple[Entry, Tier] | None:
+    def find_now(self, key: Key, codec: Codec | None = None, limit: int | None = None) -> tuple[Entry, Tier] | None:
         """Do what :meth:`find` does as far as that needs no waiting; ``None`` is not a miss."""
         with self._watching(key) as watch:
-            for depth, tier in enumerate(self.tiers):
+            for depth, tier in enumerate(self.tiers[:limit]):
                 entry = tier.read_now(key, codec)
-                if entry is not None:
+                if entry is None:
+                    return None  # a wider tier has no say before this one
+                if entry is not MISSING:
                     self._counters.hits += 1
                     if depth and self.memory is not None:
                         self._fill_memory(self.memory, key, entry, watch)
@@ -116,8 +124,10 @@ class ChainTier(Tier):
 
     async def _write_through(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
         result = Written.FAILED
+        if not replace and await self._is_fixed(key, codec):
+            return Written.PRESENT
         try:
-            for tier in reversed(self.tiers):
+            for tier in reversed(self._writable):
                 self._end_watches(key)
                 # Once the wider tier has taken it, a narrower one must hold the same.
                 written = await tier.write(key, entry, replace=replace or result is Written.NEW, codec=codec)
@@ -125,6 +135,8 @@ class ChainTier(Tier):
                     return written
                 if written is Written.NEW:
                     result = written
+                elif self.agrees:
+                    return Written.FAILED  # a narrower tier must not hold what the others never see
         except BaseException:
             # Cancelled half-way: a wider tier may have the new entry, so memory must not go on serving the old one.
             if self.memory is not None:
@@ -132,13 +144,24 @@ class ChainTier(Tier):
             raise
         return result
 
+    async def _is_fixed(self, key: Key, codec: Codec | None) -> bool:
+        """Tell whether a tier that cannot be written holds ``key``."""
+        return any([await tier.read(key, codec) is not None for tier in self.tiers if tier.is_read_only])
+
     async def _remove(self, key: Key) -> bool:
         removed = False
         async with self._writing.hold(key, BLOCKING):
-            for tier in reversed(self.tiers):
+            for tier in reversed(self._writable):
                 self._end_watches(key)
                 removed = await tier.remove(key) or removed
         return removed
+
+    async def _factors(self, key: Key) -> Mapping[str, str] | None:
+        for tier in self.tiers:
+            factors = await tier.factors(key)
+            if factors is not None:
+                return factors
+        return None
 
     async def _clear(self, prefix: str) -> None:
         # What is being written now is through before the clearing begins; what starts later is newer than it.
@@ -147,7 +170,7 @@ class ChainTier(Tier):
             if key.startswith(prefix):
                 async with self._writing.hold(key, BLOCKING):
                     pass
-        for tier in reversed(self.tiers):
+        for tier in reversed(self._writable):
             self._end_watches(None)
             await tier.clear(prefix=prefix)
 

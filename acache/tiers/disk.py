@@ -21,15 +21,28 @@ import asyncio
 import errno
 import math
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Final, Literal
 
 from filelock import BaseAsyncFileLock
 
 from acache.clock import SYSTEM_CLOCK, Clock
-from acache.codecs import HEADER_SIZE, Codec, Signer, decode_frame, encode_frame, get_codec, read_header, version_digest
+from acache.codecs import (
+    HEADER_SIZE,
+    MAX_META,
+    Codec,
+    Signer,
+    configured_signer,
+    decode_frame,
+    encode_frame,
+    get_codec,
+    read_header,
+    unpack_meta,
+    version_digest,
+)
 from acache.exceptions import CacheError, EntryRejectedError, ValueDecodingError
 from acache.files import ABANDONED, WARM_LIMIT, Blob, FileSystem, Shelf, Verdict, in_thread, in_thread_to_the_end
 from acache.locks import acquire_flock, file_lock
@@ -46,8 +59,8 @@ _NO_WRITING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 class DiskTier(Tier):
     """Store entries in files below ``directory/sub_dir``, which all processes of this user on this host may share.
 
-    Entries of another ``version`` do not exist for each other. ``codec`` writes the values; ``signer`` signs them and
-    refuses what is not signed. ``durable`` makes every write wait until the disk has it, so that entries survive a
+    Entries of another ``version`` do not exist for each other. ``codec`` writes the values; ``signer`` (default: one
+    with the key of ``ACACHE_SIGNING_KEY``, if there is one) signs them and refuses what is not signed. ``durable`` makes every write wait until the disk has it, so that entries survive a
     power failure; without it one may lose the last of them, and never damages a value that is read. ``files`` is the
     file system, for tests. Directories are made with mode 0700, files with 0600.
 
@@ -76,7 +89,7 @@ class DiskTier(Tier):
         super().__init__(name=name, clock=clock, on_corrupt=on_corrupt)
         self._codec: Final = get_codec(codec)
         self._version: Final = version_digest(version)
-        self._signer: Final = signer
+        self._signer: Final = configured_signer() if signer is None else signer
         self._shelf: Final = Shelf(directory, sub_dir, durable=durable, files=files)
         self._sweep_at = -math.inf
         self._write_at = -math.inf
@@ -84,6 +97,11 @@ class DiskTier(Tier):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._shelf.path!r})"
+
+    @property
+    def path(self) -> Path:
+        """The directory of the tier's files; it may not exist yet."""
+        return Path(self._shelf.path)
 
     async def aclose(self) -> None:
         """Close the directory; it is opened again at the next use. Idempotent; what threads have begun they finish."""
@@ -185,6 +203,9 @@ class DiskTier(Tier):
             for key in await in_thread(self._shelf.keys, shard):
                 yield key
 
+    async def _factors(self, key: Key) -> Mapping[str, str] | None:
+        return await in_thread(self._load_factors, key)
+
     async def _clear(self, prefix: str) -> None:
         await in_thread_to_the_end(self._shelf.clear, prefix)
 
@@ -204,6 +225,15 @@ class DiskTier(Tier):
             if error.reason == "version":
                 return None
             raise
+
+    def _load_factors(self, key: Key) -> Mapping[str, str] | None:
+        """Read what an entry says of itself. Not verified: enough to explain with, and nothing is served."""
+        try:
+            with self._shelf.open(key) as blob:
+                size = read_header(blob.read(HEADER_SIZE)).meta_size
+                return unpack_meta(blob.read(HEADER_SIZE + min(size, MAX_META))[HEADER_SIZE:], self._codec.name).factors
+        except (FileNotFoundError, EntryRejectedError):
+            return None
 
     def _store(self, key: Key, entry: Entry, codec: Codec, replace: bool) -> Written:
         buffers = encode_frame(entry, key, codec=codec, version_digest=self._version, signer=self._signer)

@@ -8,22 +8,30 @@ from typing import get_args
 import pytest
 
 from acache.context import Scope
-from acache.engine import Route, Verb, plan
+from acache.engine import Mode, Route, Verb, plan
 
 NORMAL = {"memoize": Route.LOOKUP, "record": Route.RECORD, "replay": Route.REPLAY}
 
 
 @pytest.mark.parametrize(
-    ("verb", "disabled", "recompute", "enabled", "recache"),
-    list(product(get_args(Verb), *[[False, True]] * 4)),
+    ("verb", "mode", "disabled", "recompute", "enabled", "recache"),
+    list(product(get_args(Verb), get_args(Mode), *[[False, True]] * 4)),
 )
-def test_every_combination(verb: Verb, *, disabled: bool, recompute: bool, enabled: bool, recache: bool) -> None:
-    """Off beats everything; a replay never computes; recomputing makes a memoize a record."""
+def test_every_combination(
+    verb: Verb, mode: Mode, *, disabled: bool, recompute: bool, enabled: bool, recache: bool
+) -> None:
+    """Off beats everything; a replay never computes, nor does a strict cache; a deterministic one never records over."""
     scope = Scope(disabled=disabled, recompute=recompute)
     if disabled or not enabled:
         expected = Route.REFUSE if verb == "replay" else Route.BYPASS
-    elif verb == "memoize" and (recompute or recache):
+    elif verb == "replay":
+        expected = Route.REPLAY
+    elif mode in {"cached", "pre_populated"}:
+        expected = Route.STRICT
+    elif mode == "deterministic":
+        expected = Route.LOOKUP
+    elif recompute or recache:
         expected = Route.RECORD
     else:
         expected = NORMAL[verb]
-    assert plan(verb, scope, enabled=enabled, recache=recache) is expected
+    assert plan(verb, scope, enabled=enabled, recache=recache, mode=mode) is expected

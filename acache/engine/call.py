@@ -1,0 +1,59 @@
+"""What goes into the engine, a call, and what comes out of a flight."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, final
+
+from acache.engine.options import Options
+from acache.stats import CallCounters
+from acache.types import Key
+
+__all__ = ("Call", "Found")
+
+_NO_FACTORS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def _none() -> Mapping[str, str]:
+    return _NO_FACTORS
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, as the engine sees it."""
+
+    label: str
+    key: Key
+    #: Run the function. Awaited at most once, in the flight's own task.
+    compute: Callable[[], Awaitable[Any]]
+    options: Options
+    counters: CallCounters
+    #: When the caller began, by the engine's monotonic clock.
+    started: float
+    #: The event loop of the thread that is blocked until the call ends, if it runs one.
+    blocked: AbstractEventLoop | None = None
+    #: Say what the key was made of, as digests by name. Called before the function, which may change its arguments.
+    factors: Callable[[], Mapping[str, str]] = _none
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a flight came to.
+
+    ``tier`` and ``age`` (seconds) are of the stored entry; ``None`` when it was computed. ``encoded``: the value is in
+    its stored form. ``stored``: what was computed is stored now; ``agreed``: it is not, because another worker's result
+    was first, and this is that one.
+    """
+
+    value: Any
+    tier: str | None = None
+    age: float | None = None
+    cost: float = 0.0
+    encoded: bool = False
+    stored: bool | None = None
+    agreed: bool = False
