@@ -205,4 +205,5 @@ class Cache:
         self.studio.open_gates(PLAIN if self._is_plain(config.settings()) else CLOSED)
 
     def _is_plain(self, settings: config.Settings) -> bool:
-        return settings.enable and not settings.disable and not settings.recache and not self.events.active
+        switched = settings.disable or settings.recache or settings.debug_mutation
+        return settings.enable and not switched and not self.events.active

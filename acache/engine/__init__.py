@@ -9,6 +9,7 @@ from acache.engine.determinism import Strictness as Strictness
 from acache.engine.explain import Explanation as Explanation
 from acache.engine.options import CopyMode as CopyMode
 from acache.engine.options import FlightLevel as FlightLevel
+from acache.engine.options import OnUnencodable as OnUnencodable
 from acache.engine.options import Options as Options
 from acache.engine.options import StoreIf as StoreIf
 from acache.engine.plan import Mode as Mode
@@ -26,6 +27,7 @@ __all__ = (
     "FlightLevel",
     "Found",
     "Mode",
+    "OnUnencodable",
     "Options",
     "Route",
     "StoreIf",

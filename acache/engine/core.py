@@ -7,32 +7,30 @@ computes, and publishes. A tier that breaks or a host lock that cannot be had co
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Final, Protocol, final, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, final
 
 from acache.config import settings
 from acache.context import Scope
 from acache.engine.call import Call, Found
-from acache.engine.deferred import Deferral, DeferredDropped, DeferredRecording
+from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.determinism import Determinism
 from acache.engine.explain import Explanation, explain
+from acache.engine.host import HostFlights
 from acache.engine.options import Options
 from acache.engine.plan import Mode, Route, Verb, plan
-from acache.events import CallAction, CallEvent, CallOutcome, Events, TierEvent, TierOutcome
+from acache.engine.storing import Storing, maybe_await
+from acache.events import CallAction, CallEvent, CallOutcome, Events
 from acache.exceptions import (
     ConfigurationError,
     CustomResultEncoderRequiredError,
-    DeferredRecordingDroppedError,
     DeterminismLostError,
     ReplayMissError,
     StrictDeterministicCachingInsertionError,
     StrictDeterministicCachingKeyNotFoundError,
-    ValueEncodingError,
 )
 from acache.flight import Flight, FlightTable, LeaderLost
 from acache.stats import CallCounters
@@ -43,18 +41,6 @@ from acache.types import MISSING, Entry, Hit, Key, Written
 __all__ = ("Engine",)
 
 _log = logging.getLogger("acache")
-
-#: What says that a lock cannot be had: a timeout, which is an OSError, a file system, or an executor that is over.
-_NO_LOCK: Final = (OSError, RuntimeError)
-
-
-@runtime_checkable
-class _HostLocks(Protocol):
-    """A tier whose users on one host can exclude each other for one key."""
-
-    name: str
-
-    def hold_host_lock(self, key: Key, timeout: float | None = None) -> AbstractAsyncContextManager[object]: ...
 
 
 @final
@@ -72,15 +58,13 @@ class Engine:
         self.events = events
         self.clock = chain.clock
         self.flights = FlightTable()
-        self.host_timeout = host_timeout
         self.determinism = determinism
-        self._host: _HostLocks | None = next((tier for tier in chain.tiers if isinstance(tier, _HostLocks)), None)
-        #: What stores deferred results that no flight waits for: the loop itself keeps only weak references.
-        self._later: set[asyncio.Task[None]] = set()
+        self._host = HostFlights(chain, events, host_timeout)
+        self._storing = Storing(chain, self.flights.invalidate, determinism)
 
     def check(self, label: str, options: Options) -> None:
         """Raise :class:`~acache.exceptions.ConfigurationError` when the tiers cannot give what ``options`` ask."""
-        if options.flight == "host" and self._host is None:
+        if options.flight == "host" and not self._host:
             raise ConfigurationError("flight", f"{label} asks for one flight per host, which needs a disk tier")
 
     def route(self, verb: Verb, scope: Scope) -> Route:
@@ -154,14 +138,16 @@ class Engine:
         if route is Route.STRICT:
             raise StrictDeterministicCachingInsertionError(call.label, call.key)
         replace = replace and self.determinism is None
-        stored = await self._encode(call, value)
+        stored = await self._storing.encode(call, value)
         if isinstance(stored, DeferredRecording):
             deferral = Deferral.of(stored)
             del stored
-            stored = await self._final(call, deferral)
+            stored = await self._storing.final(call, deferral)
         if replace:
             self.flights.invalidate(call.key)
-        written = await self._publish(call, self._entry(call, stored, cost), lambda: True, replace=replace)
+        written = await self._storing.publish(
+            call, self._storing.entry(call, stored, cost), lambda: True, replace=replace
+        )
         self._report(call, "stored" if written is Written.NEW else "present", action="insert")
         return written is Written.NEW
 
@@ -207,18 +193,30 @@ class Engine:
         found = await self._find(call)
         if found is not None:
             return found
-        if self._host is None or call.options.flight == "process":
+        if not self._host or call.options.flight == "process":
             return await self._compute(call, flight)
-        async with self._host_lock(self._host, call.key):
+        async with self._host.lock(call.key):
             return await self._find(call) or await self._compute(call, flight)
 
     async def _compute(self, call: Call, flight: Flight[Found]) -> Found:
         factors = call.factors()
         value, cost = await self._run(call)
-        if not self._wants(call, value):
+        if not self._storing.wants(call, value):
             return Found(value, cost=cost, stored=False)
         flight.landing = True
-        stored = await self._encode(call, value)
+        try:
+            return await self._land(call, flight, value, cost, factors)
+        except CustomResultEncoderRequiredError:
+            if call.options.on_unencodable == "raise":
+                raise
+            self._storing.warn_unencodable(call.label)
+            return Found(value, cost=cost, stored=False)
+
+    async def _land(
+        self, call: Call, flight: Flight[Found], value: Any, cost: float, factors: Mapping[str, str]
+    ) -> Found:
+        """Store what was computed, now or later, and return what those who wait are to get."""
+        stored = await self._storing.encode(call, value)
         deferred = isinstance(stored, DeferredRecording)
         if deferred:
             deferral = Deferral.of(stored)
@@ -226,9 +224,9 @@ class Engine:
             later = deferral.interim
             interim = MISSING if later is MISSING else Found(later, cost=cost, encoded=True)
             self.flights.release(flight, Found(value, cost=cost), interim)
-            stored = await self._final(call, deferral)
-        entry = self._entry(call, stored, cost, factors)
-        written = await self._publish(call, entry, flight.holds, replace=False)
+            stored = await self._storing.final(call, deferral)
+        entry = self._storing.entry(call, stored, cost, factors)
+        written = await self._storing.publish(call, entry, flight.holds, replace=False)
         if self.determinism is not None and written is not Written.NEW:
             return await self._agree(call, flight, cost)
         is_stored = written is Written.NEW
@@ -247,32 +245,12 @@ class Engine:
         try:
             factors = call.factors()
             value, cost = await self._run(call)
-            stored = self._wants(call, value) and await self._store_over(call, value, cost, factors)
+            stored = self._storing.wants(call, value) and await self._storing.store_over(call, value, cost, factors)
         except Exception:
             self._report(call, "failed")
             raise
         self._report(call, "computed", Found(value, cost=cost, stored=stored))
         return value
-
-    async def _store_over(self, call: Call, value: Any, cost: float, factors: Mapping[str, str]) -> bool | None:
-        """Store a result over what is there; tell whether it was, or ``None`` if that will be later."""
-        stored = await self._encode(call, value)
-        if isinstance(stored, DeferredRecording):
-            task = asyncio.create_task(self._store_later(call, Deferral.of(stored), cost, factors))
-            self._later.add(task)
-            task.add_done_callback(self._later.discard)
-            return None
-        self.flights.invalidate(call.key)
-        entry = self._entry(call, stored, cost, factors)
-        return await self._publish(call, entry, lambda: True, replace=True) is Written.NEW
-
-    async def _store_later(self, call: Call, deferral: Deferral, cost: float, factors: Mapping[str, str]) -> None:
-        try:
-            entry = self._entry(call, await self._final(call, deferral), cost, factors)
-            self.flights.invalidate(call.key)
-            await self._publish(call, entry, lambda: True, replace=True)
-        except Exception as error:  # noqa: BLE001 - nobody waits for it
-            _log.warning("a deferred result of %s was not stored: %s", call.label, type(error).__name__)
 
     async def _run(self, call: Call) -> tuple[Any, float]:
         """Run the function; return its result and the seconds it took."""
@@ -281,65 +259,6 @@ class Engine:
         cost = self.clock.monotonic() - started
         _refuse_unrepeatable(call.label, value)
         return value, cost
-
-    # --- storing --------------------------------------------------------------------------------------------------
-
-    async def _encode(self, call: Call, value: Any) -> Any:
-        """Return a result in its stored form, or the promise of it."""
-        encoder = call.options.encoder
-        stored = value if encoder is None else await _maybe_await(encoder(value))
-        return stored if isinstance(stored, DeferredRecording) else self._private(call, stored)
-
-    async def _final(self, call: Call, deferral: Deferral) -> Any:
-        try:
-            return self._private(call, await deferral.wait())
-        except DeferredDropped:
-            raise DeferredRecordingDroppedError(call.label, call.key) from None
-
-    def _private(self, call: Call, stored: Any) -> Any:
-        try:
-            return call.options.private(stored)
-        except ValueEncodingError as error:
-            raise CustomResultEncoderRequiredError(call.label, str(error)) from error
-
-    def _entry(self, call: Call, stored: Any, cost: float, factors: Mapping[str, str] | None = None) -> Entry:
-        """Stamp a result in its stored form with the time."""
-        ttl = call.options.ttl
-        now = self.clock.wall()
-        return Entry(
-            stored, now, None if ttl is None else now + ttl, cost, (), call.factors() if factors is None else factors
-        )
-
-    async def _publish(self, call: Call, entry: Entry, still: Callable[[], bool], *, replace: bool) -> Written:
-        try:
-            written = await self.chain.publish(call.key, entry, replace=replace, codec=call.options.codec, still=still)
-        except ValueEncodingError as error:
-            raise CustomResultEncoderRequiredError(call.label, str(error)) from error
-        if self.determinism is not None and written is Written.NEW:
-            self.determinism.used[call.key] = call.options.codec
-        return written
-
-    @asynccontextmanager
-    async def _host_lock(self, host: _HostLocks, key: Key) -> AsyncGenerator[None]:
-        """Hold the key's lock of this host; go on without it when it cannot be had, or given back."""
-        held = host.hold_host_lock(key, self.host_timeout)
-        try:
-            await held.__aenter__()
-        except _NO_LOCK as error:
-            self._report_lock(host, key, error)
-            yield
-            return
-        try:
-            yield
-        finally:
-            try:
-                await held.__aexit__(None, None, None)
-            except _NO_LOCK as error:
-                self._report_lock(host, key, error)
-
-    def _report_lock(self, host: _HostLocks, key: Key, error: Exception) -> None:
-        outcome: TierOutcome = "timeout" if isinstance(error, TimeoutError) else "failed"
-        self.events.emit(TierEvent(host.name, "lock", outcome, key, type(error).__name__))
 
     # --- serving --------------------------------------------------------------------------------------------------
 
@@ -357,6 +276,8 @@ class Engine:
     def _found(self, call: Call, entry: Entry, tier: Tier) -> Found:
         if self.determinism is not None:
             self.determinism.used[call.key] = call.options.codec
+        if settings().debug_mutation and tier is self.chain.memory and call.options.shares:
+            self._storing.witness.look(call.label, call.key, entry)
         return Found(entry.value, tier.name, max(0.0, self.clock.wall() - entry.created), entry.cost)
 
     async def _serve(self, call: Call, found: Found) -> Any:
@@ -367,17 +288,7 @@ class Engine:
     async def _decode(self, call: Call, stored: Any) -> Any:
         value = call.options.private(stored)
         decoder = call.options.decoder
-        return value if decoder is None else await _maybe_await(decoder(value))
-
-    def _wants(self, call: Call, value: Any) -> bool:
-        store_if = call.options.store_if
-        if store_if is None:
-            return True
-        try:
-            return bool(store_if(value))
-        except Exception as error:  # noqa: BLE001 - the caller has computed a result, and gets it
-            _log.warning("store_if of %s failed with %s; the result was not stored", call.label, type(error).__name__)
-            return False
+        return value if decoder is None else await maybe_await(decoder(value))
 
     def _report(
         self, call: Call, outcome: CallOutcome, found: Found | None = None, action: CallAction = "call"
@@ -393,10 +304,6 @@ class Engine:
             counters.note(event)
         if self.events.active:
             self.events.emit(event)
-
-
-async def _maybe_await(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value
 
 
 def _refuse_unrepeatable(label: str, value: Any) -> None:

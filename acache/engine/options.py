@@ -15,12 +15,14 @@ from acache.exceptions import (
     CustomResultEncoderRequiredError,
 )
 
-__all__ = ("CopyMode", "FlightLevel", "Options", "StoreIf")
+__all__ = ("CopyMode", "FlightLevel", "OnUnencodable", "Options", "StoreIf")
 
 #: ``process``: one computation for all tasks, loops and threads; ``host``: for all processes that share the disk tier.
 FlightLevel: TypeAlias = Literal["process", "host"]
 #: ``share``: callers share the stored object; the others give each caller an object of its own.
 CopyMode: TypeAlias = Literal["share", "deepcopy", "decode"]
+#: What a result that no tier can encode is: an error of the call, or a warning, once for each function.
+OnUnencodable: TypeAlias = Literal["raise", "warn"]
 StoreIf: TypeAlias = Callable[[Any], bool]
 Coder: TypeAlias = Callable[[Any], Any]
 
@@ -37,6 +39,7 @@ class Options:
     encoder: Coder | None = None
     decoder: Coder | None = None
     typed: bool = True
+    on_unencodable: OnUnencodable = "raise"
 
     @classmethod
     def build(
@@ -51,6 +54,7 @@ class Options:
         encoder: Coder | None = None,
         decoder: Coder | None = None,
         typed: bool = True,
+        on_unencodable: str = "raise",
     ) -> Options:
         """Check the options of ``label`` and return them.
 
@@ -74,6 +78,7 @@ class Options:
             encoder=encoder,
             decoder=decoder,
             typed=typed,
+            on_unencodable=_one_of("on_unencodable", on_unencodable, OnUnencodable) or "raise",
         )
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, f
 from acache.clock import Duration
 from acache.codecs import Codec
 from acache.context import DEFAULT_SCHEMA, IsolationSchema, Scope, on_reprobe
-from acache.engine import CopyMode, Engine, FlightLevel, Options, StoreIf, Verb
+from acache.engine import CopyMode, Engine, FlightLevel, OnUnencodable, Options, StoreIf, Verb
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys import KeyRecipe
 from acache.memoize.function import FACE_METHODS, Memoized
@@ -44,6 +44,8 @@ class MemoizeOptions(TypedDict, total=False):
     codec: Codec | str | None
     #: Whether callers share the stored object.
     copy: CopyMode
+    #: What a result that no tier can encode is: "raise" (an error, the default), or "warn": returned, with one warning.
+    on_unencodable: OnUnencodable
     #: Store a result only if this returns true for it.
     store_if: StoreIf | None
     #: Which forms of the environment are part of the key.
@@ -122,7 +124,7 @@ class Studio:
         """Let calls in the scope ``plain`` take the hot path, where their schema lets them; ``CLOSED``: none."""
         self._plain = plain
         for schema, gate in list(self._gates.items()):
-            gate.plain = CLOSED if schema.is_volatile else plain
+            gate.plain = CLOSED if _is_volatile(schema) else plain
 
     def _gate(self, schema: IsolationSchema) -> Gate:
         gate = self._gates.get(schema)
@@ -177,6 +179,7 @@ class Studio:
             encoder=options.get("custom_result_encoder"),
             decoder=options.get("custom_result_decoder"),
             typed=options.get("typed", True),
+            on_unencodable=options.get("on_unencodable", "raise"),
         )
         self.engine.check(recipe.label, built)
         memory = self.engine.chain.memory
@@ -219,6 +222,13 @@ def check_options(options: dict[str, Any]) -> None:
     for name in options:
         if name not in known:
             raise ConfigurationError(name, f"unknown option; known options: {', '.join(sorted(known))}")
+
+
+def _is_volatile(schema: IsolationSchema) -> bool:
+    try:
+        return schema.is_volatile
+    except ConfigurationError:  # a form it names is no longer registered: the full path says so to each caller
+        return True
 
 
 def _refuse_generators(function: Any) -> None:

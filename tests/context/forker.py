@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ def fork_and_run(child: Callable[[], None]) -> int:
     """Run ``child`` in a child process; return its exit code, 1 if it fails."""
     pid = os.fork()
     if pid == 0:
+        signal.alarm(20)  # a child that waits for a lock would outlive the test
         code = 1
         try:
             child()

@@ -1,0 +1,130 @@
+"""From a result to an entry: whether it is stored, in which form, and what becomes of one that cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Final, final
+
+from acache.config import settings
+from acache.engine.call import Call
+from acache.engine.deferred import Deferral, DeferredDropped, DeferredRecording
+from acache.engine.determinism import Determinism
+from acache.engine.witness import Witness
+from acache.exceptions import CustomResultEncoderRequiredError, DeferredRecordingDroppedError, ValueEncodingError
+from acache.tiers.chain import ChainTier
+from acache.types import Entry, Key, Written
+
+__all__ = ("Storing", "maybe_await")
+
+_log = logging.getLogger("acache")
+
+
+@final
+class Storing:
+    """Stores results in one chain. ``invalidate`` takes the right to publish from the flight of a key."""
+
+    def __init__(self, chain: ChainTier, invalidate: Callable[[Key], None], determinism: Determinism | None) -> None:
+        self._chain: Final = chain
+        self._clock: Final = chain.clock
+        self._invalidate: Final = invalidate
+        self._determinism: Final = determinism
+        #: What stores deferred results that no flight waits for: the loop itself keeps only weak references.
+        self._later: set[asyncio.Task[None]] = set()
+        #: The functions whose users have been warned that no result can be stored.
+        self._warned: set[str] = set()
+        self.witness: Final = Witness()
+
+    async def encode(self, call: Call, value: Any) -> Any:
+        """Return a result in its stored form, or the promise of it."""
+        encoder = call.options.encoder
+        stored = value if encoder is None else await maybe_await(encoder(value))
+        return stored if isinstance(stored, DeferredRecording) else self._private(call, stored)
+
+    async def final(self, call: Call, deferral: Deferral) -> Any:
+        """Wait for what a deferred recording comes to; raise what it failed with."""
+        try:
+            return self._private(call, await deferral.wait())
+        except DeferredDropped:
+            raise DeferredRecordingDroppedError(call.label, call.key) from None
+
+    def _private(self, call: Call, stored: Any) -> Any:
+        try:
+            return call.options.private(stored)
+        except ValueEncodingError as error:
+            raise CustomResultEncoderRequiredError(call.label, str(error)) from error
+
+    def entry(self, call: Call, stored: Any, cost: float, factors: Mapping[str, str] | None = None) -> Entry:
+        """Stamp a result in its stored form with the time."""
+        ttl = call.options.ttl
+        now = self._clock.wall()
+        return Entry(
+            stored, now, None if ttl is None else now + ttl, cost, (), call.factors() if factors is None else factors
+        )
+
+    async def publish(self, call: Call, entry: Entry, still: Callable[[], bool], *, replace: bool) -> Written:
+        """Write an entry to the tiers, if ``still()`` holds then.
+
+        Raises :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a value no tier can encode.
+        """
+        try:
+            written = await self._chain.publish(call.key, entry, replace=replace, codec=call.options.codec, still=still)
+        except ValueEncodingError as error:
+            raise CustomResultEncoderRequiredError(call.label, str(error)) from error
+        if written is Written.NEW:
+            if self._determinism is not None:
+                self._determinism.used[call.key] = call.options.codec
+            if settings().debug_mutation and call.options.shares:
+                self.witness.look(call.label, call.key, entry)
+        return written
+
+    async def store_over(self, call: Call, value: Any, cost: float, factors: Mapping[str, str]) -> bool | None:
+        """Store a result over what is there; tell whether it was, or ``None`` if that will be later."""
+        try:
+            stored = await self.encode(call, value)
+            if isinstance(stored, DeferredRecording):
+                task = asyncio.create_task(self._store_later(call, Deferral.of(stored), cost, factors))
+                self._later.add(task)
+                task.add_done_callback(self._later.discard)
+                return None
+            self._invalidate(call.key)
+            entry = self.entry(call, stored, cost, factors)
+            return await self.publish(call, entry, lambda: True, replace=True) is Written.NEW
+        except CustomResultEncoderRequiredError:
+            if call.options.on_unencodable == "raise":
+                raise
+            self.warn_unencodable(call.label)
+            return False
+
+    async def _store_later(self, call: Call, deferral: Deferral, cost: float, factors: Mapping[str, str]) -> None:
+        try:
+            entry = self.entry(call, await self.final(call, deferral), cost, factors)
+            self._invalidate(call.key)
+            await self.publish(call, entry, lambda: True, replace=True)
+        except Exception as error:  # noqa: BLE001 - nobody waits for it
+            _log.warning("a deferred result of %s was not stored: %s", call.label, type(error).__name__)
+
+    def wants(self, call: Call, value: Any) -> bool:
+        """Tell whether a result is to be stored at all."""
+        store_if = call.options.store_if
+        if store_if is None:
+            return True
+        try:
+            return bool(store_if(value))
+        except Exception as error:  # noqa: BLE001 - the caller has computed a result, and gets it
+            _log.warning("store_if of %s failed with %s; the result was not stored", call.label, type(error).__name__)
+            return False
+
+    def warn_unencodable(self, label: str) -> None:
+        """Warn, once for each function, of results that no tier can encode."""
+        if label not in self._warned:
+            self._warned.add(label)
+            warnings.warn(f"results of {label} cannot be stored, and are computed for every call", stacklevel=2)
+
+
+async def maybe_await(value: Any) -> Any:
+    """Return ``value``, or what it comes to if it can be awaited."""
+    return await value if inspect.isawaitable(value) else value
