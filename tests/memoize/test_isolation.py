@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from acache.exceptions import BridgeError, ConfigurationError
 
 
 @contextmanager
-def form(name: str, probe: Callable[[], Any], *, volatile: bool = False) -> Iterator[None]:
+def form(name: str, probe: Callable[[], Any], *, volatile: bool = False) -> Generator[None]:
     """Register a compile form for a block."""
     end = register_form("compile", name, probe, volatile=volatile)
     try:
