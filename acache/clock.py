@@ -6,6 +6,7 @@ Inside a process only :meth:`Clock.monotonic` decides (a wall clock that jumps n
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import time
@@ -21,7 +22,7 @@ Duration: TypeAlias = float | timedelta | str
 
 
 class Clock(Protocol):
-    """What acache needs of a clock. Both methods are cheap, never wait, and may be called from any thread."""
+    """What acache needs of a clock. The first two are cheap, never wait, and may be called from any thread."""
 
     def monotonic(self) -> float:
         """Return seconds since an arbitrary start; it never goes back."""
@@ -29,6 +30,10 @@ class Clock(Protocol):
 
     def wall(self) -> float:
         """Return seconds since the Unix epoch; it may jump either way."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until so much time has passed."""
         ...
 
 
@@ -41,6 +46,7 @@ class SystemClock:
     # Static references, not wrappers: the hot path of a memoized call with a ttl asks once per hit.
     monotonic = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
+    sleep = staticmethod(asyncio.sleep)
 
 
 SYSTEM_CLOCK: Final[Clock] = SystemClock()

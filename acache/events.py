@@ -30,7 +30,7 @@ __all__ = (
 
 _log = logging.getLogger("acache")
 
-CallAction: TypeAlias = Literal["call", "get", "insert"]
+CallAction: TypeAlias = Literal["call", "get", "insert", "refresh"]
 CallOutcome: TypeAlias = Literal[
     "hit", "joined", "computed", "agreed", "failed", "bypassed", "missed", "stored", "present"
 ]
@@ -45,7 +45,8 @@ class CallEvent:
     The ``outcome`` of a call: ``hit`` (``tier`` had it, ``age`` seconds old), ``joined`` (another caller's computation),
     ``computed`` (``stored`` tells whether the result was), ``agreed`` (computed, but another worker's result was first and
     was served: deterministic caches), ``failed`` (the function raised), ``bypassed`` (a switch was on), ``missed`` (a replay
-    found nothing); of a get: ``hit`` or ``missed``; of an insert: ``stored`` or ``present``.
+    found nothing); of a get: ``hit`` or ``missed``; of an insert: ``stored`` or ``present``; of a refresh behind a caller:
+    ``computed`` or ``failed``. ``stale``: what was served was past its time.
     ``seconds`` is what the caller waited, ``cost`` what the computation took.
     """
 
@@ -58,6 +59,7 @@ class CallEvent:
     cost: float = 0.0
     action: CallAction = "call"
     stored: bool | None = None
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)

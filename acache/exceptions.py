@@ -9,6 +9,7 @@ No text shows a value, an argument or stored bytes: it names the function, the t
     │   ├── LockTimeoutError (TimeoutError)
     │   ├── FileLockTimeoutError (TimeoutError)
     │   ├── DeterministicCachingIMCDumpConflictError
+    │   ├── ComputeTimeoutError (TimeoutError)
     │   ├── DeterminismLostError
     │   ├── DeferredRecordingDroppedError
     │   └── BridgeError
@@ -42,6 +43,7 @@ __all__ = (
     "BridgeTimeoutError",
     "BundleError",
     "CacheError",
+    "ComputeTimeoutError",
     "ConfigurationError",
     "CustomParamsEncoderRequiredError",
     "CustomResultDecoderRequiredError",
@@ -264,6 +266,15 @@ class DeterministicCachingIMCDumpConflictError(SystemError):
     def __init__(self, key: str) -> None:
         super().__init__(f"the bundle already holds another value under key {key}")
         self.key = key
+
+
+class ComputeTimeoutError(SystemError, TimeoutError):
+    """Raised when a call was not done within its ``timeout`` seconds. Others may still wait for its computation."""
+
+    def __init__(self, function: str, timeout: float) -> None:
+        super().__init__(f"{function} was not done within {timeout:g} seconds")
+        self.function = function
+        self.timeout = timeout
 
 
 class DeterminismLostError(SystemError):

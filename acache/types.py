@@ -54,8 +54,8 @@ class Key(str):
 class Entry:
     """One stored result and what is known about it.
 
-    ``created`` and ``expires`` are wall-clock seconds (``None``: never expires), ``cost`` is the seconds the computation
-    took, ``tags`` names the groups it belongs to, ``factors`` maps factor names to digests (why a key is what it is).
+    ``created``, ``stale_at`` and ``expires`` are wall-clock seconds (``None``: never). From ``expires`` on there is no
+    such entry; from ``stale_at`` on, which is not later, its function may still want it. ``cost`` is the seconds the computation took, ``tags`` names the groups it belongs to, ``factors`` maps factor names to digests (why a key is what it is).
     """
 
     value: Any
@@ -64,6 +64,7 @@ class Entry:
     cost: float = 0.0
     tags: tuple[str, ...] = ()
     factors: Mapping[str, str] = field(default_factory=dict[str, str])
+    stale_at: float | None = None
 
     def is_expired(self, wall: float) -> bool:
         """Tell whether the entry is past its time at ``wall`` seconds."""

@@ -10,6 +10,6 @@ thread of its caller, where recursion and thread-local state work as they do wit
 """
 
 from acache.bridge.crossing import RunHere, drive, run_sync
-from acache.bridge.portal import in_event_loop
+from acache.bridge.portal import in_event_loop, run_soon
 
-__all__ = ("RunHere", "drive", "in_event_loop", "run_sync")
+__all__ = ("RunHere", "drive", "in_event_loop", "run_soon", "run_sync")

@@ -11,6 +11,7 @@ All numbers are little-endian::
        8  key id               of the signing key; zeros: not signed
        8  created              float, seconds of the wall clock
        8  expires              the same; NaN: never
+       8  stale at             the same
        8  cost                 float, seconds of the computation
        4  meta size
        8  payload size
@@ -70,13 +71,13 @@ def _prologue(number: int) -> bytes:
 
 
 _PROLOGUE: Final = _prologue(FORMAT)
-_HEADER: Final = Struct(f"<{len(_PROLOGUE)}s{_VERSION_SIZE}s32s{KEY_ID_SIZE}sdddIQ")
+_HEADER: Final = Struct(f"<{len(_PROLOGUE)}s{_VERSION_SIZE}s32s{KEY_ID_SIZE}sddddIQ")
 #: Bytes that :func:`read_header` needs.
 HEADER_SIZE: Final = _HEADER.size
 
 
 class FrameHeader(NamedTuple):
-    """The fixed part of a frame. ``expires`` is NaN for an entry that never does."""
+    """The fixed part of a frame. ``expires`` and ``stale_at`` are NaN for an entry that never does, or is."""
 
     prologue: bytes
     version: bytes
@@ -84,6 +85,7 @@ class FrameHeader(NamedTuple):
     key_id: bytes
     created: float
     expires: float
+    stale_at: float
     cost: float
     meta_size: int
     payload_size: int
@@ -129,6 +131,7 @@ def encode_frame(
         _UNSIGNED if signer is None else signer.key_id,
         entry.created,
         _NEVER if entry.expires is None else entry.expires,
+        _NEVER if entry.stale_at is None else entry.stale_at,
         entry.cost,
         len(meta),
         payload.nbytes,
@@ -151,10 +154,14 @@ def decode_frame(
     """
     view = memoryview(data)
     header, meta = _verify(view, key, codec, version_digest, signer)
-    *_, created, expires, cost, meta_size, payload_size = header
+    *_, created, expires, stale_at, cost, meta_size, payload_size = header
     start = HEADER_SIZE + meta_size
     value = codec.decode(view[start : start + payload_size])
-    return Entry(value, created, expires if expires == expires else None, cost, meta.tags, meta.factors)  # noqa: PLR0124 - NaN
+    return Entry(value, created, _time(expires), cost, meta.tags, meta.factors, _time(stale_at))
+
+
+def _time(seconds: float) -> float | None:
+    return seconds if seconds == seconds else None  # noqa: PLR0124 - NaN is not
 
 
 def verify_frame(
@@ -187,7 +194,7 @@ def read_header(data: BytesLike) -> FrameHeader:
     raise EntryRejectedError("format" if start == _prologue(number) and start != _PROLOGUE else "corrupt")
 
 
-_Fields: TypeAlias = tuple[bytes, bytes, bytes, bytes, float, float, float, int, int]
+_Fields: TypeAlias = tuple[bytes, bytes, bytes, bytes, float, float, float, float, int, int]
 
 
 def _verify(view: memoryview, key: Key, codec: Codec, version: bytes, signer: Signer | None) -> tuple[_Fields, Meta]:
@@ -198,7 +205,7 @@ def _verify(view: memoryview, key: Key, codec: Codec, version: bytes, signer: Si
     if len(view) < HEADER_SIZE:
         read_header(view)  # raises
     fields: _Fields = _HEADER.unpack_from(view)
-    prologue, owner_version, owner, key_id, _, _, _, meta_size, payload_size = fields
+    prologue, owner_version, owner, key_id, _, _, _, _, meta_size, payload_size = fields
     if prologue != _PROLOGUE:
         read_header(view)  # raises
     if meta_size > MAX_META or HEADER_SIZE + meta_size + payload_size + _SEAL_SIZE != len(view):

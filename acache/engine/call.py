@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, final
 
+from acache.engine.freshness import Freshness
 from acache.engine.options import Options
 from acache.stats import CallCounters
 from acache.types import Key
 
-__all__ = ("Call", "Found")
+__all__ = ("Call", "Failure", "Found")
 
 _NO_FACTORS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -36,6 +38,8 @@ class Call:
     started: float
     #: The event loop of the thread that is blocked until the call ends, if it runs one.
     blocked: AbstractEventLoop | None = None
+    #: Run the function when the caller may be gone; as ``compute``, if that does not need him.
+    behind: Callable[[], Awaitable[Any]] | None = None
     #: Say what the key was made of, as digests by name. Called before the function, which may change its arguments.
     factors: Callable[[], Mapping[str, str]] = _none
 
@@ -57,3 +61,19 @@ class Found:
     encoded: bool = False
     stored: bool | None = None
     agreed: bool = False
+    freshness: Freshness = Freshness.FRESH
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is stored of a computation whose exception is its result (``cache_exceptions=``)."""
+
+    error: Exception
+
+    def again(self) -> Exception:
+        """Return the exception for one more caller; each raises his own, or their tracebacks would add up."""
+        try:
+            return copy(self.error)
+        except Exception:  # noqa: BLE001 - a class of the user's that cannot be made again
+            return self.error

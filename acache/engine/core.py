@@ -7,24 +7,33 @@ computes, and publishes. A tier that breaks or a host lock that cannot be had co
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import inspect
-import logging
-from collections.abc import Mapping
+import math
+import random
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, final
 
 from acache.config import settings
 from acache.context import Scope
-from acache.engine.call import Call, Found
+from acache.engine.background import Background
+from acache.engine.call import Call, Failure, Found
 from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.determinism import Determinism
 from acache.engine.explain import Explanation, explain
+from acache.engine.freshness import Freshness, judge
 from acache.engine.host import HostFlights
 from acache.engine.options import Options
-from acache.engine.plan import Mode, Route, Verb, plan
+from acache.engine.plan import Mode, Route, Step, Verb, plan, step
+from acache.engine.resting import Resting
 from acache.engine.storing import Storing, maybe_await
 from acache.events import CallAction, CallEvent, CallOutcome, Events
 from acache.exceptions import (
+    CacheError,
+    ComputeTimeoutError,
     ConfigurationError,
     CustomResultEncoderRequiredError,
     DeterminismLostError,
@@ -39,8 +48,6 @@ from acache.tiers.chain import ChainTier
 from acache.types import MISSING, Entry, Hit, Key, Written
 
 __all__ = ("Engine",)
-
-_log = logging.getLogger("acache")
 
 
 @final
@@ -60,7 +67,12 @@ class Engine:
         self.flights = FlightTable()
         self.determinism = determinism
         self._host = HostFlights(chain, events, host_timeout)
-        self._storing = Storing(chain, self.flights.invalidate, determinism)
+        self._background = Background()
+        self._storing = Storing(chain, self.flights.invalidate, self._background, determinism)
+        self._resting = Resting()
+        self._refreshing: set[Key] = set()
+        #: Draws for early refreshes; a test may put its own in this place.
+        self.draw: Callable[[], float] = lambda: 1.0 - random.random()  # noqa: S311 - in (0, 1]; no secret
 
     def check(self, label: str, options: Options) -> None:
         """Raise :class:`~acache.exceptions.ConfigurationError` when the tiers cannot give what ``options`` ask."""
@@ -87,24 +99,45 @@ class Engine:
         if route is Route.RECORD:
             return await self._record(call)
         hit = None if route is Route.REFUSE else self.peek(call)
-        if hit is None and route is Route.LOOKUP:
-            return await self._join(call)
         if hit is None and route in {Route.REPLAY, Route.STRICT}:
             hit = await self._find(call)
+        match self._step(call, route, hit):
+            case Step.COMPUTE:
+                return await self._join(call)
+            case Step.SERVE_AND_REFRESH:
+                self._refresh(call)
+            case Step.SERVE:
+                pass
+            case Step.REFUSE:
+                hit = None
         if hit is None:
             self._report(call, "missed")
             raise self._strict_miss(call) if route is Route.STRICT else ReplayMissError(call.label, call.key)
         return await self._serve(call, hit)
+
+    def run_now(self, call: Call, route: Route) -> tuple[bool, Any]:
+        """Do as :meth:`run` if that needs no waiting, and tell whether it did; only for options without a decoder."""
+        hit = self.peek(call)
+        todo = self._step(call, route, hit)
+        if hit is None or todo not in {Step.SERVE, Step.SERVE_AND_REFRESH}:
+            return False, None
+        if todo is Step.SERVE_AND_REFRESH:
+            self._refresh(call)
+        value = call.options.private(hit.value)
+        self._report(call, "hit", hit)
+        if isinstance(value, Failure):
+            raise value.again()
+        return True, value
 
     def peek(self, call: Call) -> Found | None:
         """Look where looking needs no waiting: into memory, and at what the kernel has of a file."""
         found = self.chain.find_now(call.key, call.options.codec, self._depth())
         return None if found is None else self._found(call, *found)
 
-    def deliver(self, call: Call, hit: Found) -> Any:
-        """Return the value of a hit that needed no waiting, and count it; only for options without a decoder."""
-        self._report(call, "hit", hit)
-        return call.options.private(hit.value)
+    def _step(self, call: Call, route: Route, found: Found | None) -> Step:
+        freshness = None if found is None else found.freshness
+        aged = freshness not in {None, Freshness.FRESH}
+        return step(route, freshness, resting=aged and self._resting.is_resting(call.key, self.clock.monotonic()))
 
     def bypass(self, label: str, counters: CallCounters) -> None:
         """Count a call that runs without the cache, and so without a key."""
@@ -123,6 +156,8 @@ class Engine:
             return None
         self._report(call, "hit", self._found(call, *found), action="get")
         hit = found[1].hit(found[0])
+        if isinstance(hit.value, Failure):
+            return hit
         return dataclasses.replace(hit, value=await self._decode(call, hit.value))
 
     async def contains(self, key: Key) -> bool:
@@ -146,7 +181,7 @@ class Engine:
         if replace:
             self.flights.invalidate(call.key)
         written = await self._storing.publish(
-            call, self._storing.entry(call, stored, cost), lambda: True, replace=replace
+            call, self._storing.entry(call, value, stored, cost), lambda: True, replace=replace
         )
         self._report(call, "stored" if written is Written.NEW else "present", action="insert")
         return written is Written.NEW
@@ -169,12 +204,9 @@ class Engine:
 
     async def _join(self, call: Call) -> Any:
         try:
-            found, joined = await self.flights.run(
-                call.key, call.label, lambda flight: self._produce(call, flight), blocked=call.blocked
-            )
-        except Exception:
-            self._report(call, "failed")
-            raise
+            found, joined = await (self._fly_within(call) if call.options.has_limits else self._fly(call))
+        except Exception as error:  # noqa: BLE001 - raised again unless something stale will do
+            found, joined = await self._instead(call, error), False
         if found.agreed and not joined:
             value = await self._decode(call, found.value)
             self._report(call, "agreed", found)
@@ -189,31 +221,134 @@ class Engine:
         self._report(call, "joined" if joined else "computed", found)
         return value
 
+    async def _fly(self, call: Call) -> tuple[Found, bool]:
+        return await self.flights.run(
+            call.key, call.label, lambda flight: self._produce(call, flight), blocked=call.blocked
+        )
+
+    async def _fly_within(self, call: Call) -> tuple[Found, bool]:
+        """Wait for the flight as long as the caller's limits allow; then go without it, or with something stale."""
+        options = call.options
+        flying = asyncio.create_task(self._fly(call))
+        try:
+            soft, hard = options.soft_timeout, options.timeout
+            if soft is not None and not await self._is_done(flying, soft):
+                stale = await self._find(call)
+                if stale is not None:
+                    self._background.hold(flying)
+                    return stale, False
+            if hard is not None and not await self._is_done(flying, max(0.0, hard - (soft or 0.0))):
+                if options.finish_in_background:
+                    self._background.hold(flying)
+                else:
+                    await _cancelled(flying)
+                raise ComputeTimeoutError(call.label, hard)
+            return await flying
+        except asyncio.CancelledError:
+            await _cancelled(flying)
+            raise
+
+    async def _is_done(self, task: asyncio.Task[Any], seconds: float) -> bool:
+        timer = asyncio.ensure_future(self.clock.sleep(seconds))
+        try:
+            await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+        return task.done()
+
+    async def _instead(self, call: Call, error: Exception) -> Found:
+        """Return a stale result in the place of an error, where the function wants that; else raise the error."""
+        window = call.options.timing.stale_on_error
+        # An error of ours is about the call, and would be hidden; but one that took too long is an outage like any other.
+        if window is not None and (not isinstance(error, CacheError) or isinstance(error, ComputeTimeoutError)):
+            self._resting.fail(call.key, self.clock.monotonic())
+            stale = await self._find(call)
+            if stale is not None:
+                return stale
+        self._report(call, "failed")
+        raise error
+
     async def _produce(self, call: Call, flight: Flight[Found]) -> Found:
         found = await self._find(call)
-        if found is not None:
+        todo = self._step(call, Route.LOOKUP, found)
+        if found is not None and todo is not Step.COMPUTE:
+            if todo is Step.SERVE_AND_REFRESH:
+                self._refresh(call)
             return found
         if not self._host or call.options.flight == "process":
-            return await self._compute(call, flight)
-        async with self._host.lock(call.key):
-            return await self._find(call) or await self._compute(call, flight)
+            return await self._compute(call, flight, replace=found is not None)
+        return await self._compute_on_host(call, flight)
 
-    async def _compute(self, call: Call, flight: Flight[Found]) -> Found:
+    async def _compute_on_host(self, call: Call, flight: Flight[Found]) -> Found:
+        """Compute under the host lock of the key, unless another process has meanwhile."""
+        async with self._host.lock(call.key):
+            found = await self._find(call)
+            if found is not None and found.freshness is Freshness.FRESH:
+                return found
+            return await self._compute(call, flight, replace=found is not None)
+
+    # --- behind the caller ----------------------------------------------------------------------------------------
+
+    def _refresh(self, call: Call) -> None:
+        """Compute a key anew behind the caller, once at a time."""
+        if call.key in self._refreshing:
+            return
+        self._refreshing.add(call.key)
+        behind = call if call.behind is None else dataclasses.replace(call, compute=call.behind, blocked=None)
+        self._background.start(partial(self._refresh_now, behind), f"acache:refresh {call.label}")
+
+    async def _refresh_now(self, call: Call) -> None:
+        started = self.clock.monotonic()
+        call = dataclasses.replace(call, started=started)
+        try:
+            found, _ = await self.flights.run(call.key, call.label, lambda flight: self._renew(call, flight))
+        except Exception:  # noqa: BLE001 - whoever asks for the key when it is no longer served meets the error
+            self._resting.fail(call.key, self.clock.monotonic())
+            self._report(call, "failed", action="refresh")
+        else:
+            self._resting.succeed(call.key)
+            self._report(call, "computed", found, action="refresh")
+        finally:
+            self._refreshing.discard(call.key)
+
+    async def _renew(self, call: Call, flight: Flight[Found]) -> Found:
+        if not self._host or call.options.flight == "process":
+            return await self._compute(call, flight, replace=True)
+        return await self._compute_on_host(call, flight)
+
+    async def _compute(self, call: Call, flight: Flight[Found], *, replace: bool) -> Found:
         factors = call.factors()
-        value, cost = await self._run(call)
+        started = self.clock.monotonic()
+        try:
+            value, cost = await self._run(call)
+        except Exception as error:
+            await self._keep_failure(call, flight, error, self.clock.monotonic() - started, factors)
+            raise
+        self._resting.succeed(call.key)
         if not self._storing.wants(call, value):
             return Found(value, cost=cost, stored=False)
         flight.landing = True
         try:
-            return await self._land(call, flight, value, cost, factors)
+            return await self._land(call, flight, value, cost, factors, replace=replace)
         except CustomResultEncoderRequiredError:
             if call.options.on_unencodable == "raise":
                 raise
             self._storing.warn_unencodable(call.label)
             return Found(value, cost=cost, stored=False)
 
+    async def _keep_failure(
+        self, call: Call, flight: Flight[Found], error: Exception, cost: float, factors: Mapping[str, str]
+    ) -> None:
+        """Store an exception that is a result, over a result that is past its time too."""
+        is_result, ttl = call.options.exception_ttl(error)
+        if is_result:
+            flight.landing = True
+            entry = self._storing.stamped(call, Failure(error), ttl, cost, factors)
+            with suppress(CustomResultEncoderRequiredError):  # an exception that cannot be encoded is only raised
+                await self._storing.publish(call, entry, flight.holds, replace=True)
+
     async def _land(
-        self, call: Call, flight: Flight[Found], value: Any, cost: float, factors: Mapping[str, str]
+        self, call: Call, flight: Flight[Found], value: Any, cost: float, factors: Mapping[str, str], *, replace: bool
     ) -> Found:
         """Store what was computed, now or later, and return what those who wait are to get."""
         stored = await self._storing.encode(call, value)
@@ -225,8 +360,9 @@ class Engine:
             interim = MISSING if later is MISSING else Found(later, cost=cost, encoded=True)
             self.flights.release(flight, Found(value, cost=cost), interim)
             stored = await self._storing.final(call, deferral)
-        entry = self._storing.entry(call, stored, cost, factors)
-        written = await self._storing.publish(call, entry, flight.holds, replace=False)
+        entry = self._storing.entry(call, value, stored, cost, factors)
+        replace = replace and self.determinism is None
+        written = await self._storing.publish(call, entry, flight.holds, replace=replace)
         if self.determinism is not None and written is not Written.NEW:
             return await self._agree(call, flight, cost)
         is_stored = written is Written.NEW
@@ -270,7 +406,13 @@ class Engine:
         return StrictDeterministicCachingKeyNotFoundError(call.label, call.key, detail)
 
     async def _find(self, call: Call) -> Found | None:
-        found = await self.chain.find(call.key, call.options.codec, self._depth())
+        """Look into the tiers for what is fresh, and then for what there is."""
+        key, codec, depth = call.key, call.options.codec, self._depth()
+        found = None
+        if not call.options.timing.is_plain:
+            fresh = await self.chain.find(key, codec, depth, lambda entry: self._judge(call, entry) is Freshness.FRESH)
+            found = fresh
+        found = found or await self.chain.find(key, codec, depth)
         return None if found is None else self._found(call, *found)
 
     def _found(self, call: Call, entry: Entry, tier: Tier) -> Found:
@@ -278,9 +420,32 @@ class Engine:
             self.determinism.used[call.key] = call.options.codec
         if settings().debug_mutation and tier is self.chain.memory and call.options.shares:
             self._storing.witness.look(call.label, call.key, entry)
-        return Found(entry.value, tier.name, max(0.0, self.clock.wall() - entry.created), entry.cost)
+        age = max(0.0, self.clock.wall() - entry.created)
+        return Found(entry.value, tier.name, age, entry.cost, freshness=self._judge(call, entry))
+
+    def _judge(self, call: Call, entry: Entry) -> Freshness:
+        timing = call.options.timing
+        if timing.is_plain:
+            return Freshness.FRESH  # its tier would have dropped it
+        now = self.clock.wall()
+        left = math.inf if entry.stale_at is None else entry.stale_at - now
+        draw = 1.0 if timing.early is None else self.draw()
+        return judge(timing, age=max(0.0, now - entry.created), left=left, cost=entry.cost, draw=draw)
+
+    def hot_until(self, options: Options, entry: Entry, deadline: float | None) -> float | None:
+        """Return until when, in monotonic seconds, calls may be served an entry without asking; ``None``: for ever."""
+        if options.timing.is_plain:
+            return deadline
+        now = self.clock.wall()
+        left = math.inf if entry.stale_at is None else entry.stale_at - now
+        seconds = options.timing.attention(max(0.0, now - entry.created), left, entry.cost, self.draw())
+        until = self.clock.monotonic() + seconds
+        return until if deadline is None else min(until, deadline)
 
     async def _serve(self, call: Call, found: Found) -> Any:
+        if isinstance(found.value, Failure):
+            self._report(call, "hit", found)
+            raise found.value.again()
         value = await self._decode(call, found.value)
         self._report(call, "hit", found)
         return value
@@ -294,10 +459,12 @@ class Engine:
         self, call: Call, outcome: CallOutcome, found: Found | None = None, action: CallAction = "call"
     ) -> None:
         seconds = self.clock.monotonic() - call.started
-        tier, age, cost, stored = (None, None, 0.0, None)
+        tier, age, cost, stored, stale = (None, None, 0.0, None, False)
         if found is not None:
             tier, age, cost, stored = found.tier, found.age, found.cost, found.stored
-        self._emit(call.counters, CallEvent(call.label, call.key, outcome, tier, age, seconds, cost, action, stored))
+            stale = found.freshness in {Freshness.STALE, Freshness.FALLBACK}
+        event = CallEvent(call.label, call.key, outcome, tier, age, seconds, cost, action, stored, stale)
+        self._emit(call.counters, event)
 
     def _emit(self, counters: CallCounters, event: CallEvent) -> None:
         if event.action == "call":
@@ -313,3 +480,11 @@ def _refuse_unrepeatable(label: str, value: Any) -> None:
     elif not (inspect.isgenerator(value) or inspect.isasyncgen(value) or inspect.isawaitable(value)):
         return
     raise CustomResultEncoderRequiredError(label, f"a {type(value).__name__} can be used only once")
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel ``task`` and wait until it is over; what it came to is nobody's."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy as copying
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from acache.clock import Duration, as_seconds
 from acache.codecs import Codec, PickleCodec, get_codec
+from acache.engine.freshness import Timing
 from acache.exceptions import (
     ConfigurationError,
     CustomResultDecoderRequiredError,
     CustomResultEncoderRequiredError,
 )
 
-__all__ = ("CopyMode", "FlightLevel", "OnUnencodable", "Options", "StoreIf")
+__all__ = ("CacheExceptions", "CopyMode", "FlightLevel", "OnUnencodable", "Options", "StoreIf", "Ttl")
 
 #: ``process``: one computation for all tasks, loops and threads; ``host``: for all processes that share the disk tier.
 FlightLevel: TypeAlias = Literal["process", "host"]
@@ -25,13 +27,25 @@ CopyMode: TypeAlias = Literal["share", "deepcopy", "decode"]
 OnUnencodable: TypeAlias = Literal["raise", "warn"]
 StoreIf: TypeAlias = Callable[[Any], bool]
 Coder: TypeAlias = Callable[[Any], Any]
+#: How long a result is good: a duration, or what says so of each result.
+Ttl: TypeAlias = Duration | Callable[[Any], Duration | None]
+#: Exceptions that are results: types, or types and how long each is good.
+CacheExceptions: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Mapping[type[Exception], Duration | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How results are kept. Times are in seconds; ``flight=None`` is the widest level the tiers offer."""
 
-    ttl: float | None = None
+    ttl: float | Callable[[Any], Duration | None] | None = None
+    jitter: float = 0.0
+    timing: Timing = field(default_factory=Timing)
+    timeout: float | None = None
+    soft_timeout: float | None = None
+    finish_in_background: bool = False
+    cache_exceptions: Mapping[type[Exception], float | None] = field(
+        default_factory=lambda: MappingProxyType(dict[type[Exception], float | None]())
+    )
     flight: FlightLevel | None = None
     codec: Codec | None = None
     copy: CopyMode = "share"
@@ -46,7 +60,17 @@ class Options:
         cls,
         label: str,
         *,
-        ttl: Duration | None = None,
+        ttl: Ttl | None = None,
+        jitter: Duration | None = None,
+        idle: Duration | None = None,
+        refresh_after: Duration | None = None,
+        early_refresh: float | None = None,
+        stale_ttl: Duration | None = None,
+        stale_on_error: Duration | None = None,
+        timeout: Duration | None = None,
+        soft_timeout: Duration | None = None,
+        finish_in_background: bool = False,
+        cache_exceptions: CacheExceptions | None = None,
         flight: str | None = None,
         codec: Codec | str | None = None,
         copy: str = "share",
@@ -58,7 +82,8 @@ class Options:
     ) -> Options:
         """Check the options of ``label`` and return them.
 
-        Raises :class:`~acache.exceptions.ConfigurationError`, naming the option, for a value it cannot be;
+        Raises :class:`~acache.exceptions.ConfigurationError`, naming the option, for a value it cannot be, or that contradicts
+        another;
         :class:`~acache.exceptions.CustomResultDecoderRequiredError` or
         :class:`~acache.exceptions.CustomResultEncoderRequiredError` for an encoder or a decoder alone.
         """
@@ -69,8 +94,20 @@ class Options:
         for option, value in (("store_if", store_if), ("custom_result_encoder", encoder)):
             if value is not None and not callable(value):
                 raise ConfigurationError(option, f"{label} needs a callable here, not {type(value).__name__}")
-        return cls(
-            ttl=as_seconds(ttl),
+        options = cls(
+            ttl=ttl if callable(ttl) else as_seconds(ttl),
+            jitter=as_seconds(jitter, "jitter") or 0.0,
+            timing=Timing(
+                as_seconds(idle, "idle"),
+                as_seconds(refresh_after, "refresh_after"),
+                _positive("early_refresh", early_refresh),
+                as_seconds(stale_ttl, "stale_ttl"),
+                as_seconds(stale_on_error, "stale_on_error"),
+            ),
+            timeout=as_seconds(timeout, "timeout"),
+            soft_timeout=as_seconds(soft_timeout, "soft_timeout"),
+            finish_in_background=finish_in_background,
+            cache_exceptions=_exceptions(cache_exceptions, ttl),
             flight=_one_of("flight", flight, FlightLevel),
             codec=None if codec is None else get_codec(codec),
             copy=_one_of("copy", copy, CopyMode) or "share",
@@ -80,11 +117,18 @@ class Options:
             typed=typed,
             on_unencodable=_one_of("on_unencodable", on_unencodable, OnUnencodable) or "raise",
         )
+        options._refuse_contradictions(label)
+        return options
 
     @property
     def shares(self) -> bool:
         """Whether a caller may be given the very object the memory tier holds."""
         return self.copy == "share" and self.decoder is None
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether a caller may go before the computation is over."""
+        return self.timeout is not None or self.soft_timeout is not None
 
     def private(self, value: Any) -> Any:
         """Return an object that shares nothing mutable with ``value``; ``value`` itself when sharing is wanted.
@@ -98,9 +142,69 @@ class Options:
             return codec.decode(memoryview(codec.encode(value)))
         return value
 
+    def ttl_of(self, value: Any) -> float | None:
+        """Return how long a result is good. Raises what a callable ``ttl`` raises, and for what it returns."""
+        return as_seconds(self.ttl(value)) if callable(self.ttl) else self.ttl
+
+    def exception_ttl(self, error: Exception) -> tuple[bool, float | None]:
+        """Tell whether an exception is a result, and for how long; the nearest of its classes counts."""
+        for kind in type(error).__mro__:
+            if kind in self.cache_exceptions:
+                return True, self.cache_exceptions[kind]
+        return False, None
+
+    def _refuse_contradictions(self, label: str) -> None:
+        timing = self.timing
+        ends = None if callable(self.ttl) else self.ttl
+        if self.jitter and self.ttl is None:
+            raise ConfigurationError("jitter", f"{label} has no ttl= to vary")
+        if timing.refresh_after is not None and ends is not None and timing.refresh_after >= ends:
+            raise ConfigurationError(
+                "refresh_after", f"{label}: it must be less than the ttl, or nothing is ever refreshed"
+            )
+        for option in ("stale_ttl", "stale_on_error"):
+            if getattr(timing, option) is not None and self.ttl is None and timing.idle is None:
+                raise ConfigurationError(option, f"{label} has no ttl= or idle= after which a result is stale")
+        if timing.early is not None and self.ttl is None:
+            raise ConfigurationError("early_refresh", f"{label} has no ttl= to be earlier than")
+        if timing.idle is not None and ends is not None and timing.idle >= ends:
+            raise ConfigurationError("idle", f"{label}: it must be less than the ttl, or it never ends anything")
+        if None not in {self.timeout, self.soft_timeout} and cast("float", self.soft_timeout) >= cast(
+            "float", self.timeout
+        ):
+            raise ConfigurationError("soft_timeout", f"{label}: it must be less than the timeout")
+        if self.soft_timeout is not None and not timing.window:
+            raise ConfigurationError(
+                "soft_timeout", f"{label} keeps no stale results to serve: give stale_ttl= or stale_on_error="
+            )
+
 
 def _one_of(option: str, value: str | None, choices: Any) -> Any:
     known = get_args(choices)
     if value is not None and value not in known:
         raise ConfigurationError(option, f"unknown value {str(value)[:40]!r}; choose one of {', '.join(known)}")
     return value
+
+
+def _positive(option: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ConfigurationError(option, "expected a number above 0; 1 is usual, more is earlier")
+    return float(value)
+
+
+def _exceptions(given: CacheExceptions | None, ttl: Ttl | None) -> Mapping[type[Exception], float | None]:
+    ttls: dict[Any, Any] = {}
+    if isinstance(given, Mapping):
+        ttls = {kind: as_seconds(ttl, "cache_exceptions") for kind, ttl in given.items()}
+    elif given is not None:
+        if callable(ttl):
+            raise ConfigurationError("cache_exceptions", "with a callable ttl, give each its own: {ValueError: '10s'}")
+        ttls = dict.fromkeys(given if isinstance(given, tuple) else (given,), as_seconds(ttl))
+    for kind in ttls:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise ConfigurationError(
+                "cache_exceptions", "expected subclasses of Exception, or a mapping of them to their ttl"
+            )
+    return MappingProxyType(ttls)

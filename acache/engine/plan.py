@@ -6,8 +6,9 @@ from enum import Enum, auto
 from typing import Literal, TypeAlias
 
 from acache.context import Scope
+from acache.engine.freshness import Freshness
 
-__all__ = ("Mode", "Route", "Verb", "plan")
+__all__ = ("Mode", "Route", "Step", "Verb", "plan", "step")
 
 #: How a function was decorated.
 Verb: TypeAlias = Literal["memoize", "record", "replay"]
@@ -48,3 +49,30 @@ def plan(verb: Verb, scope: Scope, *, enabled: bool, recache: bool, mode: Mode =
     if mode == "fast" and (verb == "record" or scope.recompute or recache):
         return Route.RECORD
     return Route.LOOKUP
+
+
+class Step(Enum):
+    """What to do with what was found."""
+
+    #: Serve it.
+    SERVE = auto()
+    #: Serve it, and compute it anew behind the caller.
+    SERVE_AND_REFRESH = auto()
+    #: Compute, once for all who ask.
+    COMPUTE = auto()
+    #: Compute nothing and serve nothing.
+    REFUSE = auto()
+
+
+def step(route: Route, found: Freshness | None, *, resting: bool) -> Step:
+    """Choose what a route that looks things up does with what it has found; ``None``: nothing.
+
+    While the key rests, because computing it failed lately, whatever there is will do.
+    """
+    if route is Route.LOOKUP:
+        if found is None:
+            return Step.COMPUTE
+        if found is Freshness.FRESH or resting:
+            return Step.SERVE
+        return Step.COMPUTE if found is Freshness.FALLBACK else Step.SERVE_AND_REFRESH
+    return Step.REFUSE if found is None or found is Freshness.FALLBACK else Step.SERVE

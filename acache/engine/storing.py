@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, final
 
 from acache.config import settings
+from acache.engine.background import Background
 from acache.engine.call import Call
 from acache.engine.deferred import Deferral, DeferredDropped, DeferredRecording
 from acache.engine.determinism import Determinism
+from acache.engine.freshness import touched
 from acache.engine.witness import Witness
 from acache.exceptions import CustomResultEncoderRequiredError, DeferredRecordingDroppedError, ValueEncodingError
 from acache.tiers.chain import ChainTier
@@ -27,13 +29,18 @@ _log = logging.getLogger("acache")
 class Storing:
     """Stores results in one chain. ``invalidate`` takes the right to publish from the flight of a key."""
 
-    def __init__(self, chain: ChainTier, invalidate: Callable[[Key], None], determinism: Determinism | None) -> None:
+    def __init__(
+        self,
+        chain: ChainTier,
+        invalidate: Callable[[Key], None],
+        background: Background,
+        determinism: Determinism | None,
+    ) -> None:
         self._chain: Final = chain
         self._clock: Final = chain.clock
         self._invalidate: Final = invalidate
         self._determinism: Final = determinism
-        #: What stores deferred results that no flight waits for: the loop itself keeps only weak references.
-        self._later: set[asyncio.Task[None]] = set()
+        self._background: Final = background
         #: The functions whose users have been warned that no result can be stored.
         self._warned: set[str] = set()
         self.witness: Final = Witness()
@@ -57,13 +64,24 @@ class Storing:
         except ValueEncodingError as error:
             raise CustomResultEncoderRequiredError(call.label, str(error)) from error
 
-    def entry(self, call: Call, stored: Any, cost: float, factors: Mapping[str, str] | None = None) -> Entry:
-        """Stamp a result in its stored form with the time."""
-        ttl = call.options.ttl
-        now = self._clock.wall()
-        return Entry(
-            stored, now, None if ttl is None else now + ttl, cost, (), call.factors() if factors is None else factors
-        )
+    def entry(
+        self, call: Call, value: Any, stored: Any, cost: float, factors: Mapping[str, str] | None = None
+    ) -> Entry:
+        """Stamp a result in its stored form with the time. Raises what a callable ``ttl=`` raises."""
+        return self.stamped(call, stored, call.options.ttl_of(value), cost, factors)
+
+    def stamped(
+        self, call: Call, stored: Any, ttl: float | None, cost: float, factors: Mapping[str, str] | None = None
+    ) -> Entry:
+        """Make an entry that is good for ``ttl`` seconds, as far as the other options let it."""
+        options, now = call.options, self._clock.wall()
+        if ttl is not None and options.jitter:
+            # By the key, not by chance: calls that were cached together do not expire together, and a test sees the same.
+            ttl += options.jitter * int(call.key[-8:], 16) / 0xFFFF_FFFF
+        stale_at = touched(options.timing, now=now, created=now, ttl=ttl)
+        expires = None if stale_at is None else stale_at + options.timing.window
+        because = call.factors() if factors is None else factors
+        return Entry(stored, now, expires, cost, (), because, None if options.timing.is_plain else stale_at)
 
     async def publish(self, call: Call, entry: Entry, still: Callable[[], bool], *, replace: bool) -> Written:
         """Write an entry to the tiers, if ``still()`` holds then.
@@ -86,12 +104,12 @@ class Storing:
         try:
             stored = await self.encode(call, value)
             if isinstance(stored, DeferredRecording):
-                task = asyncio.create_task(self._store_later(call, Deferral.of(stored), cost, factors))
-                self._later.add(task)
-                task.add_done_callback(self._later.discard)
+                deferral = Deferral.of(stored)
+                later = partial(self._store_later, call, value, deferral, cost, factors)
+                self._background.start(later, f"acache:{call.label}")
                 return None
             self._invalidate(call.key)
-            entry = self.entry(call, stored, cost, factors)
+            entry = self.entry(call, value, stored, cost, factors)
             return await self.publish(call, entry, lambda: True, replace=True) is Written.NEW
         except CustomResultEncoderRequiredError:
             if call.options.on_unencodable == "raise":
@@ -99,9 +117,11 @@ class Storing:
             self.warn_unencodable(call.label)
             return False
 
-    async def _store_later(self, call: Call, deferral: Deferral, cost: float, factors: Mapping[str, str]) -> None:
+    async def _store_later(
+        self, call: Call, value: Any, deferral: Deferral, cost: float, factors: Mapping[str, str]
+    ) -> None:
         try:
-            entry = self.entry(call, await self.final(call, deferral), cost, factors)
+            entry = self.entry(call, value, await self.final(call, deferral), cost, factors)
             self._invalidate(call.key)
             await self.publish(call, entry, lambda: True, replace=True)
         except Exception as error:  # noqa: BLE001 - nobody waits for it

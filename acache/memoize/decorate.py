@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, f
 from acache.clock import Duration
 from acache.codecs import Codec
 from acache.context import DEFAULT_SCHEMA, IsolationSchema, Scope, on_reprobe
-from acache.engine import CopyMode, Engine, FlightLevel, OnUnencodable, Options, StoreIf, Verb
+from acache.engine import CacheExceptions, CopyMode, Engine, FlightLevel, OnUnencodable, Options, StoreIf, Ttl, Verb
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys import KeyRecipe
 from acache.memoize.function import FACE_METHODS, Memoized
@@ -28,8 +28,28 @@ F = TypeVar("F", bound="classmethod[Any, ..., Any] | staticmethod[..., Any]")
 class MemoizeOptions(TypedDict, total=False):
     """The options of ``memoize``, ``record`` and ``replay``."""
 
-    #: How long a result is good: seconds, a timedelta or "10m". Default: for ever.
-    ttl: Duration | None
+    #: How long a result is good: seconds, a timedelta, "10m", or a callable that says so of a result. Default: for ever.
+    ttl: Ttl | None
+    #: Up to so much is added to the ttl, by the key, so that results made together do not end together.
+    jitter: Duration | None
+    #: How long a result is good without being used.
+    idle: Duration | None
+    #: Refresh a result that is older behind the caller who asks for it.
+    refresh_after: Duration | None
+    #: Refresh, behind a caller, with a chance that grows as the ttl ends: by so many times the cost (XFetch; 1 is usual).
+    early_refresh: float | None
+    #: For how long after its time a result is served while it is refreshed behind the caller.
+    stale_ttl: Duration | None
+    #: For how long after its time a result is served when computing fails.
+    stale_on_error: Duration | None
+    #: After so long a stale result is served, if there is one; the computation goes on.
+    soft_timeout: Duration | None
+    #: After so long a caller gets ``ComputeTimeoutError``.
+    timeout: Duration | None
+    #: Whether a computation goes on when its last caller has timed out.
+    finish_in_background: bool
+    #: Exceptions that are stored as results: types, or a mapping of types to how long each is good.
+    cache_exceptions: CacheExceptions | None
     #: What names a call instead of its arguments: a callable over them, or a template such as ``"u:{user.id}"``.
     key: Callable[..., Any] | str | None
     #: Names of parameters that are no part of the key.
@@ -55,6 +75,18 @@ class MemoizeOptions(TypedDict, total=False):
     #: Turn a result into what is stored, and back; both or neither; may be async.
     custom_result_encoder: Callable[[Any], Any] | None
     custom_result_decoder: Callable[[Any], Any] | None
+
+
+#: Those that are the engine's, by the same names.
+_ENGINE_OPTIONS = frozenset(MemoizeOptions.__annotations__) - {
+    "key",
+    "ignore",
+    "version",
+    "ischema",
+    "custom_params_encoder",
+    "custom_result_encoder",
+    "custom_result_decoder",
+}
 
 
 class _Applied(Protocol):
@@ -169,17 +201,12 @@ class Studio:
             ignore=ignore,
             typed=options.get("typed", True),
         )
+        given = {name: value for name, value in options.items() if name in _ENGINE_OPTIONS}
         built = Options.build(
             recipe.label,
-            ttl=options.get("ttl"),
-            flight=options.get("flight"),
-            codec=options.get("codec"),
-            copy=options.get("copy", "share"),
-            store_if=options.get("store_if"),
             encoder=options.get("custom_result_encoder"),
             decoder=options.get("custom_result_decoder"),
-            typed=options.get("typed", True),
-            on_unencodable=options.get("on_unencodable", "raise"),
+            **given,
         )
         self.engine.check(recipe.label, built)
         memory = self.engine.chain.memory

@@ -21,7 +21,7 @@ from acache.context import (
     isolation_here,
     isolation_now,
 )
-from acache.engine import Call, Engine, Explanation, Options, Route, Verb
+from acache.engine import Call, Engine, Explanation, Failure, Options, Route, Verb
 from acache.exceptions import BridgeError
 from acache.flight import LeaderLost
 from acache.keys import KeyRecipe
@@ -181,12 +181,14 @@ class Memoized:
             self.engine.bypass(self.recipe.label, self.counters)
             return body()
         prepared = self.key(args, kwargs)
-        hit, value = self._peek(prepared, route, started)
+        hit, value = self._peek(prepared, args, kwargs, route, started)
         if not hit:
             blocked = asyncio.get_running_loop() if in_event_loop() else None
 
             async def main(run_here: RunHere) -> Any:
-                call = self._call(prepared, partial(_compute_there, run_here, body), started, blocked)
+                behind = partial(self._compute, args, kwargs)
+                there = partial(_compute_there, run_here, body)
+                call = self._call(prepared, there, started, blocked, behind)
                 return await self.engine.run(call, route)
 
             value = drive(main)
@@ -196,19 +198,17 @@ class Memoized:
     def _call_bridged(self, args: Args, kwargs: Kwargs, cell: Cell | None, route: Route, started: float) -> Any:
         if route in {Route.LOOKUP, Route.REPLAY} and not inspect.iscoroutinefunction(self._params_encoder):
             prepared = self.key(args, kwargs)
-            hit, value = self._peek(prepared, route, started)
+            hit, value = self._peek(prepared, args, kwargs, route, started)
             if hit:
                 self._point(cell, prepared.key)
                 return value
         return run_sync(self.call_async, args, kwargs, cell)
 
-    def _peek(self, prepared: Prepared, route: Route, started: float) -> tuple[bool, Any]:
+    def _peek(self, prepared: Prepared, args: Args, kwargs: Kwargs, route: Route, started: float) -> tuple[bool, Any]:
         """Serve a sync call from memory without crossing to a loop, where that needs no waiting."""
         if route not in {Route.LOOKUP, Route.REPLAY} or self.options.decoder is not None:
             return False, None
-        call = self._call(prepared, _never, started)
-        found = self.engine.peek(call)
-        return (False, None) if found is None else (True, self.engine.deliver(call, found))
+        return self.engine.run_now(self._call(prepared, partial(self._compute, args, kwargs), started), route)
 
     async def _compute(self, args: Args, kwargs: Kwargs) -> Any:
         if self.is_async:
@@ -221,6 +221,7 @@ class Memoized:
         compute: Callable[[], Awaitable[Any]],
         started: float | None = None,
         blocked: asyncio.AbstractEventLoop | None = None,
+        behind: Callable[[], Awaitable[Any]] | None = None,
     ) -> Call:
         began = self.now() if started is None else started
         return Call(
@@ -231,6 +232,7 @@ class Memoized:
             self.counters,
             began,
             blocked,
+            behind,
             prepared.factors,
         )
 
@@ -239,7 +241,10 @@ class Memoized:
         memory = self.engine.chain.memory
         if cell is not None and memory is not None:
             node = memory.node(key)
-            if node is not None:
+            entry = None if node is None else node.entry
+            # What is stored of an exception is no value.
+            if node is not None and entry is not None and not isinstance(entry.value, Failure):
+                cell.until = self.engine.hot_until(self.options, entry, node.deadline)
                 cell.node = node
 
     # --- what callers ask of one call's entry ---------------------------------------------------------------------

@@ -49,10 +49,12 @@ class Gate:
 class Cell:
     """Where the calls with some arguments find their entry."""
 
-    __slots__ = ("node",)
+    __slots__ = ("node", "until")
 
     def __init__(self) -> None:
         self.node: Node = DEAD
+        #: When the full path wants to see the call, in monotonic seconds; ``None``: only when the entry dies.
+        self.until: float | None = None
 
 
 class _Subject(Protocol):
@@ -134,8 +136,8 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
         except TypeError:
             return await call(args, kwargs, None)
         node = cell.node
-        value = node.value  # first the value, then whether it was still live
-        if node.live and (node.deadline is None or now() < node.deadline):
+        value, until = node.value, cell.until  # first the value, then whether it was still live
+        if node.live and (until is None or now() < until):
             node.visited = True
             return value
         cells.went_on += 1
@@ -165,8 +167,8 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
         except TypeError:
             return call(args, kwargs, None)
         node = cell.node
-        value = node.value  # as above
-        if node.live and (node.deadline is None or now() < node.deadline):
+        value, until = node.value, cell.until  # as above
+        if node.live and (until is None or now() < until):
             node.visited = True
             return value
         cells.went_on += 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, final
 
 from acache.clock import Duration, as_seconds
@@ -22,13 +25,14 @@ class ManualClock:
     move it.
     """
 
-    __slots__ = ("_lock", "_monotonic", "_wall")
+    __slots__ = ("_lock", "_monotonic", "_sleepers", "_wall")
 
     def __init__(self, start: float = 1_000.0, wall: float = _NEW_YEAR) -> None:
         self._monotonic = start
         self._wall = wall
         # A move is a read and a write; two threads must not lose one.
         self._lock = threading.Lock()
+        self._sleepers: list[tuple[float, Callable[[], object]]] = []
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(start={self._monotonic!r}, wall={self._wall!r})"
@@ -40,6 +44,24 @@ class ManualClock:
     def wall(self) -> float:
         """Return seconds since the Unix epoch."""
         return self._wall
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until the clock has been moved so far."""
+        loop, awake = asyncio.get_running_loop(), asyncio.Event()
+        sleeper = (self._monotonic + seconds, lambda: loop.call_soon_threadsafe(awake.set))
+        with self._lock:
+            self._sleepers.append(sleeper)
+        try:
+            self._wake()
+            await awake.wait()
+        finally:
+            with self._lock:
+                self._sleepers = [each for each in self._sleepers if each is not sleeper]
+
+    @property
+    def sleepers(self) -> int:
+        """How many wait for the clock to be moved."""
+        return len(self._sleepers)
 
     def advance(self, duration: Duration) -> None:
         """Let time pass on both clocks: seconds, a ``timedelta`` or a text such as ``"10m"``.
@@ -53,6 +75,14 @@ class ManualClock:
         with self._lock:
             self._monotonic += seconds
             self._wall += seconds
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            due = [wake for deadline, wake in self._sleepers if deadline <= self._monotonic]
+        for wake in due:
+            with suppress(RuntimeError):  # its loop is closed
+                wake()
 
     def jump_wall(self, seconds: float) -> None:
         """Set the wall clock forward, or back with a negative number, while no time passes: a correction, a leap."""

@@ -67,16 +67,25 @@ class ChainTier(Tier):
         found = await self.find(key, codec)
         return None if found is None else found[0]
 
-    async def find(self, key: Key, codec: Codec | None = None, limit: int | None = None) -> tuple[Entry, Tier] | None:
-        """Return the live entry and the tier that had it; fill the tiers above. Only the first ``limit`` tiers are asked."""
+    async def find(
+        self,
+        key: Key,
+        codec: Codec | None = None,
+        limit: int | None = None,
+        wanted: Callable[[Entry], bool] | None = None,
+    ) -> tuple[Entry, Tier] | None:
+        """Return the live entry and the tier that had it; fill the tiers above. Only the first ``limit`` tiers are asked.
+
+        An entry that is not ``wanted`` is passed over, and replaced by one of a wider tier that is.
+        """
         with self._watching(key) as watch:
             for depth, tier in enumerate(self.tiers[:limit]):
                 entry = await tier.read(key, codec)
-                if entry is not None:
+                if entry is not None and (wanted is None or wanted(entry)):
                     self._counters.hits += 1
                     for above in reversed(self.tiers[:depth]):
                         if not above.is_read_only:
-                            await self._fill(above, key, entry, codec, watch)
+                            await self._fill(above, key, entry, codec, watch, replace=wanted is not None)
                     return entry, tier
         self._counters.misses += 1
         return None
@@ -184,18 +193,20 @@ class ChainTier(Tier):
 
     # --- fills ----------------------------------------------------------------------------------------------------
 
-    async def _fill(self, tier: Tier, key: Key, entry: Entry, codec: Codec | None, watch: _Watch) -> None:
+    async def _fill(
+        self, tier: Tier, key: Key, entry: Entry, codec: Codec | None, watch: _Watch, *, replace: bool
+    ) -> None:
         if isinstance(tier, MemoryTier):
-            self._fill_memory(tier, key, entry, watch)
+            self._fill_memory(tier, key, entry, watch, replace=replace)
             return
         async with self._writing.hold(key, BLOCKING):
             if watch.fresh:
-                await tier.write(key, entry, replace=False, codec=codec)
+                await tier.write(key, entry, replace=replace, codec=codec)
 
-    def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: _Watch) -> None:
+    def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: _Watch, *, replace: bool = False) -> None:
         with self._mutex:  # no change of the key can come between the check and the write, from any thread
             if watch.fresh:
-                memory.put(key, entry, replace=False)
+                memory.put(key, entry, replace=replace)
 
     @contextmanager
     def _watching(self, key: Key) -> Generator[_Watch]:

@@ -1,0 +1,88 @@
+"""How good a stored result still is: pure functions of times and of what a function allows.
+
+::
+
+    created ----------- refresh_after --- early --- stale_at ------------------ + stale_ttl ------- expires
+            FRESH                     DUE                     STALE                        FALLBACK
+            served                    served, refreshed       served, refreshed            served only if computing
+                                      behind the caller       behind the caller            fails or takes too long
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import final
+
+__all__ = ("Freshness", "Timing", "judge", "touched")
+
+
+class Freshness(Enum):
+    """What may be done with an entry that is there."""
+
+    #: Serve it.
+    FRESH = auto()
+    #: Serve it, and compute it anew behind the caller.
+    DUE = auto()
+    #: The same; its time is up, and it is served for so long while it is refreshed.
+    STALE = auto()
+    #: Serve it only if nothing better can be had.
+    FALLBACK = auto()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a function allows. All in seconds; ``None``: not at all. ``early`` is the beta of XFetch."""
+
+    idle: float | None = None
+    refresh_after: float | None = None
+    early: float | None = None
+    stale_ttl: float | None = None
+    stale_on_error: float | None = None
+
+    @property
+    def window(self) -> float:
+        """How long an entry is kept when its time is up."""
+        return max(self.stale_ttl or 0.0, self.stale_on_error or 0.0)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether an entry that is there is fresh, for ever or until its tier drops it."""
+        return self == _PLAIN
+
+    def attention(self, age: float, left: float, cost: float, draw: float) -> float:
+        """Return in how many seconds an entry is no longer simply served; infinite for never.
+
+        ``age`` and ``left`` are the seconds since it was made and until it is stale, ``cost`` those it took to compute, and ``draw``
+        a random number in (0, 1]: early refresh is by XFetch (Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache
+        Stampede Prevention", VLDB 2015), in which each worker draws how much earlier, in units of the cost, it begins.
+        """
+        due = math.inf if self.refresh_after is None else self.refresh_after - age
+        early = math.inf if self.early is None else left + self.early * cost * math.log(draw)
+        return min(left, due, early)
+
+
+_PLAIN = Timing()
+
+
+def judge(timing: Timing, *, age: float, left: float, cost: float, draw: float) -> Freshness:
+    """Say how good an entry is; the arguments are those of :meth:`Timing.attention`, ``left`` negative when it is stale."""
+    if left <= 0:
+        is_served = timing.stale_ttl is not None and -left < timing.stale_ttl
+        return Freshness.STALE if is_served else Freshness.FALLBACK
+    return Freshness.FRESH if timing.attention(age, left, cost, draw) > 0 else Freshness.DUE
+
+
+def touched(timing: Timing, *, now: float, created: float, ttl: float | None) -> float | None:
+    """Return when an entry used at ``now`` becomes stale: ``idle`` later, and never beyond its ``ttl``."""
+    ends = [
+        end
+        for end in (
+            None if ttl is None else created + ttl,
+            None if timing.idle is None else now + timing.idle,
+        )
+        if end is not None
+    ]
+    return min(ends, default=None)
