@@ -46,9 +46,22 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(params=MODULES)
+#: Modules that are for users of an extra, each with the marker of the tests that need it.
+NEED_EXTRAS = {"acache.contrib.torch": "torch"}
+#: Attributes of the package that build a cache when they are asked for.
+BUILT_ON_DEMAND = frozenset({"dcache", "fcache", "icache"})
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=getattr(pytest.mark, NEED_EXTRAS[name])) if name in NEED_EXTRAS else name
+        for name in MODULES
+    ]
+)
 def module(request: pytest.FixtureRequest) -> ModuleType:
     """Import each module of the package in turn."""
+    if request.param in NEED_EXTRAS:
+        pytest.importorskip(NEED_EXTRAS[request.param], reason=f"needs the extra {NEED_EXTRAS[request.param]}")
     return importlib.import_module(request.param)
 
 
@@ -62,7 +75,9 @@ def public_objects(module: ModuleType) -> dict[str, Any]:
     """Return the classes and functions of ``__all__`` that the module itself defines."""
     return {
         name: value
-        for name, value in ((name, getattr(module, name)) for name in public_names(module) if name != "fcache")
+        for name, value in (
+            (name, getattr(module, name)) for name in public_names(module) if name not in BUILT_ON_DEMAND
+        )
         if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__
     }
 
