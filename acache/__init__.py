@@ -36,6 +36,7 @@ from acache.context import disabled as disabled
 from acache.context import isolate as isolate
 from acache.context import isolation_context as isolation_context
 from acache.context import isolation_key as isolation_key
+from acache.context import read_only as read_only
 from acache.context import recompute as recompute
 from acache.context import register_form as register_form
 from acache.defaults import dcache as _dcache
@@ -105,6 +106,7 @@ __all__ = (
     "isolation_context",
     "isolation_key",
     "memoize",
+    "read_only",
     "recompute",
     "register_form",
     "register_key_type",

@@ -30,6 +30,7 @@ from acache.context.scope import Scope as Scope
 from acache.context.scope import current_scope as current_scope
 from acache.context.scope import disabled as disabled
 from acache.context.scope import isolate as isolate
+from acache.context.scope import read_only as read_only
 from acache.context.scope import recompute as recompute
 from acache.context.selected import SelectedCompileContext as SelectedCompileContext
 from acache.context.selected import SelectedRuntimeContext as SelectedRuntimeContext
@@ -54,6 +55,7 @@ __all__ = (
     "isolation_key_now",
     "isolation_now",
     "on_reprobe",
+    "read_only",
     "recompute",
     "register_form",
     "reprobe",

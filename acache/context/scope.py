@@ -14,7 +14,7 @@ from typing import Final, final
 
 from acache.context.canonical import as_json
 
-__all__ = ("PLAIN", "Scope", "current_scope", "disabled", "isolate", "recompute")
+__all__ = ("PLAIN", "Scope", "current_scope", "disabled", "isolate", "read_only", "recompute")
 
 
 @final
@@ -25,6 +25,7 @@ class Scope:
     factors: Mapping[str, object] = field(default_factory=dict[str, object])
     disabled: bool = False
     recompute: bool = False
+    read_only: bool = False
 
 
 #: The scope of a call around which nothing has been switched: the hot path compares with it by identity.
@@ -62,6 +63,13 @@ def isolate(**factors: object) -> Generator[Scope]:
 def disabled() -> Generator[Scope]:
     """Run every cached call inside without the cache: nothing is read and nothing is stored."""
     with _entered(replace(_scope.get(), disabled=True)) as scope:
+        yield scope
+
+
+@contextmanager
+def read_only() -> Generator[Scope]:
+    """Serve every cached call inside from what is stored, or compute it, and store nothing."""
+    with _entered(replace(_scope.get(), read_only=True)) as scope:
         yield scope
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
@@ -40,6 +41,10 @@ class Call:
     blocked: AbstractEventLoop | None = None
     #: Run the function when the caller may be gone; as ``compute``, if that does not need him.
     behind: Callable[[], Awaitable[Any]] | None = None
+    #: Whether what is computed may be stored.
+    stores: bool = True
+    #: When the caller was last served without asking, in monotonic seconds.
+    used: float = -math.inf
     #: Say what the key was made of, as digests by name. Called before the function, which may change its arguments.
     factors: Callable[[], Mapping[str, str]] = _none
 
@@ -49,7 +54,7 @@ class Call:
 class Found:
     """What a flight came to.
 
-    ``tier`` and ``age`` (seconds) are of the stored entry; ``None`` when it was computed. ``encoded``: the value is in
+    ``tier``, ``age`` and ``ttl`` (seconds) are of the stored entry; ``None`` when it was computed. ``encoded``: the value is in
     its stored form. ``stored``: what was computed is stored now; ``agreed``: it is not, because another worker's result
     was first, and this is that one.
     """
@@ -62,6 +67,7 @@ class Found:
     stored: bool | None = None
     agreed: bool = False
     freshness: Freshness = Freshness.FRESH
+    ttl: float | None = None
 
 
 @final

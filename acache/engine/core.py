@@ -24,7 +24,7 @@ from acache.engine.call import Call, Failure, Found
 from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.determinism import Determinism
 from acache.engine.explain import Explanation, explain
-from acache.engine.freshness import Freshness, judge
+from acache.engine.freshness import Freshness, Timing, judge, touched
 from acache.engine.host import HostFlights
 from acache.engine.options import Options
 from acache.engine.plan import Mode, Route, Step, Verb, plan, step
@@ -98,6 +98,8 @@ class Engine:
         """
         if route is Route.RECORD:
             return await self._record(call)
+        if route is Route.READ:
+            call = dataclasses.replace(call, stores=False)
         hit = None if route is Route.REFUSE else self.peek(call)
         if hit is None and route in {Route.REPLAY, Route.STRICT}:
             hit = await self._find(call)
@@ -148,21 +150,32 @@ class Engine:
 
         Raises :class:`~acache.exceptions.StrictDeterministicCachingKeyNotFoundError` where a strict cache holds nothing.
         """
-        found = await self.chain.find(call.key, call.options.codec, self._depth())
-        if found is None:
+        found = await self._find(call)
+        if found is None or not found.freshness.is_served:
             self._report(call, "missed", action="get")
             if route is Route.STRICT:
                 raise self._strict_miss(call)
             return None
-        self._report(call, "hit", self._found(call, *found), action="get")
-        hit = found[1].hit(found[0])
-        if isinstance(hit.value, Failure):
-            return hit
-        return dataclasses.replace(hit, value=await self._decode(call, hit.value))
+        self._report(call, "hit", found, action="get")
+        value = found.value if isinstance(found.value, Failure) else await self._decode(call, found.value)
+        return Hit(value, found.tier, found.age, found.ttl)
 
-    async def contains(self, key: Key) -> bool:
-        """Tell whether there is a live entry."""
-        return await self.chain.find(key, None, self._depth()) is not None
+    async def contains(self, call: Call) -> bool:
+        """Tell whether there is a result that would be served."""
+        found = await self._find(call)
+        return found is not None and found.freshness.is_served
+
+    async def touch(self, call: Call) -> bool:
+        """Let the time of what is stored begin anew; tell whether there was something to be served."""
+        found = await self._find_entry(call)
+        if found is None or not self._judge(call, found[0]).is_served:
+            return False
+        entry, ttl = found[0], call.options.ttl_of(found[0].value)
+        timing, now = call.options.timing, self.clock.wall()
+        expires = None if ttl is None else now + ttl + timing.window
+        stale_at = None if timing.is_plain else touched(timing, now=now, expires=expires)
+        renewed = dataclasses.replace(entry, expires=expires, stale_at=stale_at)
+        return await self._storing.publish(call, renewed, lambda: True, replace=True) is Written.NEW
 
     async def put(self, call: Call, value: Any, route: Route, *, replace: bool, cost: float = 0.0) -> bool:
         """Store a result given from outside; with ``replace``, flights of the key lose the right to publish.
@@ -234,7 +247,7 @@ class Engine:
             soft, hard = options.soft_timeout, options.timeout
             if soft is not None and not await self._is_done(flying, soft):
                 stale = await self._find(call)
-                if stale is not None:
+                if stale is not None and stale.freshness is not Freshness.DEAD:
                     self._background.hold(flying)
                     return stale, False
             if hard is not None and not await self._is_done(flying, max(0.0, hard - (soft or 0.0))):
@@ -263,7 +276,7 @@ class Engine:
         if window is not None and (not isinstance(error, CacheError) or isinstance(error, ComputeTimeoutError)):
             self._resting.fail(call.key, self.clock.monotonic())
             stale = await self._find(call)
-            if stale is not None:
+            if stale is not None and stale.freshness is not Freshness.DEAD:
                 return stale
         self._report(call, "failed")
         raise error
@@ -406,40 +419,64 @@ class Engine:
         return StrictDeterministicCachingKeyNotFoundError(call.label, call.key, detail)
 
     async def _find(self, call: Call) -> Found | None:
+        found = await self._find_entry(call)
+        return None if found is None else self._found(call, *found)
+
+    async def _find_entry(self, call: Call) -> tuple[Entry, Tier] | None:
         """Look into the tiers for what is fresh, and then for what there is."""
         key, codec, depth = call.key, call.options.codec, self._depth()
-        found = None
         if not call.options.timing.is_plain:
             fresh = await self.chain.find(key, codec, depth, lambda entry: self._judge(call, entry) is Freshness.FRESH)
-            found = fresh
-        found = found or await self.chain.find(key, codec, depth)
-        return None if found is None else self._found(call, *found)
+            if fresh is not None:
+                return fresh
+        return await self.chain.find(key, codec, depth)
 
     def _found(self, call: Call, entry: Entry, tier: Tier) -> Found:
         if self.determinism is not None:
             self.determinism.used[call.key] = call.options.codec
         if settings().debug_mutation and tier is self.chain.memory and call.options.shares:
             self._storing.witness.look(call.label, call.key, entry)
-        age = max(0.0, self.clock.wall() - entry.created)
-        return Found(entry.value, tier.name, age, entry.cost, freshness=self._judge(call, entry))
+        freshness = self._judge(call, entry)
+        if call.options.timing.idle is not None and freshness is Freshness.FRESH:
+            self._use(call, entry, call.options.timing)
+        hit = tier.hit(entry)
+        return Found(entry.value, tier.name, hit.age, entry.cost, freshness=freshness, ttl=hit.ttl)
+
+    def _use(self, call: Call, entry: Entry, timing: Timing) -> None:
+        """Note that an entry is used, in the object that memory holds; and, now and then, where others look."""
+        before, now = entry.stale_at, self.clock.wall()
+        entry.stale_at = touched(timing, now=now, expires=entry.expires)
+        if before is None or entry.stale_at is None or entry.stale_at - before < (timing.idle or 0.0) / 4:
+            return
+        if any(tier is not self.chain.memory for tier in self.chain.tiers):
+            write = partial(self._storing.publish, call, dataclasses.replace(entry), lambda: True, replace=True)
+            self._background.start(write, f"acache:touch {call.label}")
 
     def _judge(self, call: Call, entry: Entry) -> Freshness:
         timing = call.options.timing
         if timing.is_plain:
             return Freshness.FRESH  # its tier would have dropped it
-        now = self.clock.wall()
-        left = math.inf if entry.stale_at is None else entry.stale_at - now
         draw = 1.0 if timing.early is None else self.draw()
-        return judge(timing, age=max(0.0, now - entry.created), left=left, cost=entry.cost, draw=draw)
+        age, left = self._times(entry)
+        if timing.idle is not None:
+            # Served on the hot path since, which writes nothing down.
+            left = max(left, call.used + timing.idle - self.clock.monotonic())
+        return judge(timing, age=age, left=left, cost=entry.cost, draw=draw)
+
+    def _times(self, entry: Entry) -> tuple[float, float]:
+        """Return the seconds since an entry was made, and until it is stale."""
+        now = self.clock.wall()
+        return max(0.0, now - entry.created), math.inf if entry.stale_at is None else entry.stale_at - now
 
     def hot_until(self, options: Options, entry: Entry, deadline: float | None) -> float | None:
         """Return until when, in monotonic seconds, calls may be served an entry without asking; ``None``: for ever."""
-        if options.timing.is_plain:
+        timing = options.timing
+        if timing.is_plain:
             return deadline
-        now = self.clock.wall()
-        left = math.inf if entry.stale_at is None else entry.stale_at - now
-        seconds = options.timing.attention(max(0.0, now - entry.created), left, entry.cost, self.draw())
-        until = self.clock.monotonic() + seconds
+        age, left = self._times(entry)
+        if timing.idle is not None:
+            left = min(left, timing.idle / 2)  # then others hear that it is used
+        until = self.clock.monotonic() + timing.attention(age, left, entry.cost, self.draw())
         return until if deadline is None else min(until, deadline)
 
     async def _serve(self, call: Call, found: Found) -> Any:

@@ -2,10 +2,10 @@
 
 ::
 
-    created ----------- refresh_after --- early --- stale_at ------------------ + stale_ttl ------- expires
-            FRESH                     DUE                     STALE                        FALLBACK
-            served                    served, refreshed       served, refreshed            served only if computing
-                                      behind the caller       behind the caller            fails or takes too long
+    created ---- refresh_after, early ---- stale_at ---- + stale_ttl ---- + stale_on_error ----
+            FRESH                 DUE               STALE             FALLBACK             DEAD
+            served                served, and refreshed               served if nothing    as if it were
+                                  behind the caller                   better can be had    not there
 """
 
 from __future__ import annotations
@@ -27,8 +27,15 @@ class Freshness(Enum):
     DUE = auto()
     #: The same; its time is up, and it is served for so long while it is refreshed.
     STALE = auto()
-    #: Serve it only if nothing better can be had.
+    #: Serve it only if nothing better can be had: computing fails, or takes too long.
     FALLBACK = auto()
+    #: Do not serve it.
+    DEAD = auto()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a caller may have it who computes nothing."""
+        return self in _SERVED
 
 
 @final
@@ -65,24 +72,21 @@ class Timing:
 
 
 _PLAIN = Timing()
+_SERVED = frozenset({Freshness.FRESH, Freshness.DUE, Freshness.STALE})
 
 
 def judge(timing: Timing, *, age: float, left: float, cost: float, draw: float) -> Freshness:
     """Say how good an entry is; the arguments are those of :meth:`Timing.attention`, ``left`` negative when it is stale."""
     if left <= 0:
-        is_served = timing.stale_ttl is not None and -left < timing.stale_ttl
-        return Freshness.STALE if is_served else Freshness.FALLBACK
+        if timing.stale_ttl is not None and -left < timing.stale_ttl:
+            return Freshness.STALE
+        return Freshness.FALLBACK if -left < timing.window else Freshness.DEAD
     return Freshness.FRESH if timing.attention(age, left, cost, draw) > 0 else Freshness.DUE
 
 
-def touched(timing: Timing, *, now: float, created: float, ttl: float | None) -> float | None:
-    """Return when an entry used at ``now`` becomes stale: ``idle`` later, and never beyond its ``ttl``."""
-    ends = [
-        end
-        for end in (
-            None if ttl is None else created + ttl,
-            None if timing.idle is None else now + timing.idle,
-        )
-        if end is not None
-    ]
-    return min(ends, default=None)
+def touched(timing: Timing, *, now: float, expires: float | None) -> float | None:
+    """Return when an entry used at ``now`` becomes stale: ``idle`` seconds later, and not after its own time."""
+    end = None if expires is None else expires - timing.window
+    if timing.idle is None:
+        return end
+    return now + timing.idle if end is None else min(now + timing.idle, end)

@@ -120,6 +120,11 @@ class Options:
         options._refuse_contradictions(label)
         return options
 
+    @staticmethod
+    def names() -> frozenset[str]:
+        """Return the names of the options that :meth:`build` takes and users give by the same name."""
+        return frozenset(Options.build.__kwdefaults__ or {}) - {"encoder", "decoder", "typed"}
+
     @property
     def shares(self) -> bool:
         """Whether a caller may be given the very object the memory tier holds."""

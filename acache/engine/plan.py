@@ -26,6 +26,8 @@ class Route(Enum):
     RECORD = auto()
     #: Serve what is stored, else compute it once and store it.
     LOOKUP = auto()
+    #: Serve what is stored, else compute it once; store nothing.
+    READ = auto()
     #: Serve what is stored, else refuse.
     REPLAY = auto()
     #: As REPLAY, because the whole cache is strict: another error, and nothing may be inserted either.
@@ -47,8 +49,8 @@ def plan(verb: Verb, scope: Scope, *, enabled: bool, recache: bool, mode: Mode =
     if mode in {"cached", "pre_populated"}:
         return Route.STRICT
     if mode == "fast" and (verb == "record" or scope.recompute or recache):
-        return Route.RECORD
-    return Route.LOOKUP
+        return Route.BYPASS if scope.read_only else Route.RECORD
+    return Route.READ if scope.read_only else Route.LOOKUP
 
 
 class Step(Enum):
@@ -69,10 +71,12 @@ def step(route: Route, found: Freshness | None, *, resting: bool) -> Step:
 
     While the key rests, because computing it failed lately, whatever there is will do.
     """
-    if route is Route.LOOKUP:
-        if found is None:
+    if route in {Route.LOOKUP, Route.READ}:
+        if found is None or found is Freshness.DEAD:
             return Step.COMPUTE
         if found is Freshness.FRESH or resting:
             return Step.SERVE
-        return Step.COMPUTE if found is Freshness.FALLBACK else Step.SERVE_AND_REFRESH
-    return Step.REFUSE if found is None or found is Freshness.FALLBACK else Step.SERVE
+        if found is Freshness.FALLBACK:
+            return Step.COMPUTE
+        return Step.SERVE if route is Route.READ else Step.SERVE_AND_REFRESH
+    return Step.SERVE if found is not None and found.is_served else Step.REFUSE

@@ -78,8 +78,8 @@ class Storing:
         if ttl is not None and options.jitter:
             # By the key, not by chance: calls that were cached together do not expire together, and a test sees the same.
             ttl += options.jitter * int(call.key[-8:], 16) / 0xFFFF_FFFF
-        stale_at = touched(options.timing, now=now, created=now, ttl=ttl)
-        expires = None if stale_at is None else stale_at + options.timing.window
+        expires = None if ttl is None else now + ttl + options.timing.window
+        stale_at = touched(options.timing, now=now, expires=expires)
         because = call.factors() if factors is None else factors
         return Entry(stored, now, expires, cost, (), because, None if options.timing.is_plain else stale_at)
 
@@ -130,6 +130,8 @@ class Storing:
     def wants(self, call: Call, value: Any) -> bool:
         """Tell whether a result is to be stored at all."""
         store_if = call.options.store_if
+        if not call.stores:
+            return False
         if store_if is None:
             return True
         try:

@@ -77,18 +77,6 @@ class MemoizeOptions(TypedDict, total=False):
     custom_result_decoder: Callable[[Any], Any] | None
 
 
-#: Those that are the engine's, by the same names.
-_ENGINE_OPTIONS = frozenset(MemoizeOptions.__annotations__) - {
-    "key",
-    "ignore",
-    "version",
-    "ischema",
-    "custom_params_encoder",
-    "custom_result_encoder",
-    "custom_result_decoder",
-}
-
-
 class _Applied(Protocol):
     """A decorator with its options given."""
 
@@ -201,13 +189,10 @@ class Studio:
             ignore=ignore,
             typed=options.get("typed", True),
         )
-        given = {name: value for name, value in options.items() if name in _ENGINE_OPTIONS}
-        built = Options.build(
-            recipe.label,
-            encoder=options.get("custom_result_encoder"),
-            decoder=options.get("custom_result_decoder"),
-            **given,
-        )
+        given = {name: value for name, value in options.items() if name in Options.names() | {"typed"}}
+        given["encoder"] = options.get("custom_result_encoder")
+        given["decoder"] = options.get("custom_result_decoder")
+        built = Options.build(recipe.label, **given)
         self.engine.check(recipe.label, built)
         memory = self.engine.chain.memory
         schema = _schema(recipe.label, options.get("ischema"))
@@ -216,6 +201,7 @@ class Studio:
             verb=verb,
             recipe=recipe,
             options=built,
+            given=given,
             schema=schema,
             params_encoder=encoder,
             engine=self.engine,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
 from dataclasses import replace
@@ -22,7 +23,7 @@ from acache.context import (
     isolation_now,
 )
 from acache.engine import Call, Engine, Explanation, Failure, Options, Route, Verb
-from acache.exceptions import BridgeError
+from acache.exceptions import BridgeError, ConfigurationError
 from acache.flight import LeaderLost
 from acache.keys import KeyRecipe
 from acache.memoize.hot import Cell, Cells, Gate, async_face, sync_face
@@ -44,6 +45,8 @@ FACE_METHODS: Final = (
     "cache_parameters",
     "cache_refresh",
     "cache_set",
+    "cache_touch",
+    "cache_with",
     "sync",
 )
 
@@ -69,6 +72,7 @@ class Memoized:
         verb: Verb,
         recipe: KeyRecipe,
         options: Options,
+        given: Mapping[str, Any],
         schema: IsolationSchema,
         params_encoder: Callable[..., Any] | None,
         engine: Engine,
@@ -84,12 +88,16 @@ class Memoized:
         self.verb: Verb = verb
         self.recipe = recipe
         self.options = options
+        #: The options as they were given, for those who change some of them.
+        self._given = given
         self.schema = schema
         self.engine = engine
         self.gate = gate
         self.counters = counters
         self.cells = Cells(skip=skip_self)
         self._params_encoder = params_encoder
+        # A hit of a function with idle= has to be noted.
+        self.idle = options.timing.idle
         self.aio = async_face(self, hot=hot)
         self.sync = sync_face(self, hot=hot)
 
@@ -112,13 +120,17 @@ class Memoized:
         options = replace(
             self.options, encoder=encoder or self.options.encoder, decoder=decoder or self.options.decoder
         )
+        return self._copy(options, schema or self.schema, params_encoder or self._params_encoder)
+
+    def _copy(self, options: Options, schema: IsolationSchema, params_encoder: Callable[..., Any] | None) -> Memoized:
         return Memoized(
             self.function,
             verb=self.verb,
             recipe=self.recipe,
             options=options,
-            schema=schema or self.schema,
-            params_encoder=params_encoder or self._params_encoder,
+            given=self._given,
+            schema=schema,
+            params_encoder=params_encoder,
             engine=self.engine,
             gate=self.gate,
             counters=self.counters,
@@ -165,7 +177,8 @@ class Memoized:
         if route is Route.BYPASS:
             self.engine.bypass(self.recipe.label, self.counters)
             return await compute()
-        call = self._call(await self.prepare(args, kwargs), compute, started)
+        used = -math.inf if cell is None else cell.used
+        call = self._call(await self.prepare(args, kwargs), compute, started, used=used)
         value = await self.engine.run(call, route)
         self._point(cell, call.key)
         return value
@@ -181,14 +194,15 @@ class Memoized:
             self.engine.bypass(self.recipe.label, self.counters)
             return body()
         prepared = self.key(args, kwargs)
-        hit, value = self._peek(prepared, args, kwargs, route, started)
+        used = -math.inf if cell is None else cell.used
+        hit, value = self._peek(prepared, args, kwargs, route, started, used)
         if not hit:
             blocked = asyncio.get_running_loop() if in_event_loop() else None
 
             async def main(run_here: RunHere) -> Any:
                 behind = partial(self._compute, args, kwargs)
                 there = partial(_compute_there, run_here, body)
-                call = self._call(prepared, there, started, blocked, behind)
+                call = self._call(prepared, there, started, blocked, behind, used)
                 return await self.engine.run(call, route)
 
             value = drive(main)
@@ -198,17 +212,21 @@ class Memoized:
     def _call_bridged(self, args: Args, kwargs: Kwargs, cell: Cell | None, route: Route, started: float) -> Any:
         if route in {Route.LOOKUP, Route.REPLAY} and not inspect.iscoroutinefunction(self._params_encoder):
             prepared = self.key(args, kwargs)
-            hit, value = self._peek(prepared, args, kwargs, route, started)
+            used = -math.inf if cell is None else cell.used
+            hit, value = self._peek(prepared, args, kwargs, route, started, used)
             if hit:
                 self._point(cell, prepared.key)
                 return value
         return run_sync(self.call_async, args, kwargs, cell)
 
-    def _peek(self, prepared: Prepared, args: Args, kwargs: Kwargs, route: Route, started: float) -> tuple[bool, Any]:
+    def _peek(
+        self, prepared: Prepared, args: Args, kwargs: Kwargs, route: Route, started: float, used: float
+    ) -> tuple[bool, Any]:
         """Serve a sync call from memory without crossing to a loop, where that needs no waiting."""
         if route not in {Route.LOOKUP, Route.REPLAY} or self.options.decoder is not None:
             return False, None
-        return self.engine.run_now(self._call(prepared, partial(self._compute, args, kwargs), started), route)
+        call = self._call(prepared, partial(self._compute, args, kwargs), started, used=used)
+        return self.engine.run_now(call, route)
 
     async def _compute(self, args: Args, kwargs: Kwargs) -> Any:
         if self.is_async:
@@ -222,6 +240,7 @@ class Memoized:
         started: float | None = None,
         blocked: asyncio.AbstractEventLoop | None = None,
         behind: Callable[[], Awaitable[Any]] | None = None,
+        used: float = -math.inf,
     ) -> Call:
         began = self.now() if started is None else started
         return Call(
@@ -233,7 +252,8 @@ class Memoized:
             began,
             blocked,
             behind,
-            prepared.factors,
+            used=used,
+            factors=prepared.factors,
         )
 
     def _point(self, cell: Cell | None, key: Key) -> None:
@@ -244,6 +264,7 @@ class Memoized:
             entry = None if node is None else node.entry
             # What is stored of an exception is no value.
             if node is not None and entry is not None and not isinstance(entry.value, Failure):
+                cell.used = self.now()
                 cell.until = self.engine.hot_until(self.options, entry, node.deadline)
                 cell.node = node
 
@@ -277,7 +298,9 @@ class Memoized:
 
     async def cache_contains(self, *args: Any, **kwargs: Any) -> bool:
         """Tell whether a call would be a hit."""
-        return self._route() is not Route.BYPASS and await self.engine.contains((await self.prepare(args, kwargs)).key)
+        return self._route() is not Route.BYPASS and await self.engine.contains(
+            self._call(await self.prepare(args, kwargs), _never)
+        )
 
     async def cache_invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """Remove the entry of a call and tell whether there was one; what computes it now is not stored."""
@@ -297,11 +320,33 @@ class Memoized:
         call = self._call(await self.prepare(args, kwargs), _never)
         return await self.engine.explain(call, (self.recipe.prefix, self.recipe.namespace_prefix))
 
+    async def cache_touch(self, *args: Any, **kwargs: Any) -> bool:
+        """Let the time of a call's entry begin anew, as if it had just been made; tell whether there was one."""
+        if self._route() is Route.BYPASS:
+            return False
+        return await self.engine.touch(self._call(await self.prepare(args, kwargs), _never))
+
     async def cache_clear(self) -> None:
         """Remove every entry of this function and version; what computes now is not stored."""
         await self.engine.clear(self.recipe.prefix)
 
     # --- plain ----------------------------------------------------------------------------------------------------
+
+    def cache_with(self, **options: Any) -> Callable[..., Any]:
+        """Return the function as it would be with other options for keeping results: ``f.cache_with(ttl="5s")(x)``.
+
+        Keys, entries and flights are the same. Raises :class:`~acache.exceptions.ConfigurationError` for an option that is not about
+        keeping results, or that cannot be.
+        """
+        unknown = sorted(options.keys() - Options.names())
+        if unknown:
+            raise ConfigurationError(
+                unknown[0], f"it cannot be changed for one call; these can: {', '.join(sorted(Options.names()))}"
+            )
+        built = Options.build(self.recipe.label, **{**self._given, **options})
+        self.engine.check(self.recipe.label, built)
+        other = self._copy(built, self.schema, self._params_encoder)
+        return other.aio if self.is_async else other.sync
 
     def cache_key(self, *args: Any, **kwargs: Any) -> str:
         """Return the key of a call: 64 hex digits."""

@@ -15,6 +15,7 @@ The two faces are closures, and repeat four lines, because that is what a hit co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine
 from functools import lru_cache, wraps
 from typing import Any, Final, Protocol
@@ -49,12 +50,14 @@ class Gate:
 class Cell:
     """Where the calls with some arguments find their entry."""
 
-    __slots__ = ("node", "until")
+    __slots__ = ("node", "until", "used")
 
     def __init__(self) -> None:
         self.node: Node = DEAD
         #: When the full path wants to see the call, in monotonic seconds; ``None``: only when the entry dies.
         self.until: float | None = None
+        #: When it last led to the entry, in monotonic seconds; kept for functions with ``idle=`` only.
+        self.used = -math.inf
 
 
 class _Subject(Protocol):
@@ -63,6 +66,8 @@ class _Subject(Protocol):
     function: Callable[..., Any]
     cells: Cells
 
+    @property
+    def idle(self) -> float | None: ...
     @property
     def now(self) -> Callable[[], float]: ...
     @property
@@ -115,6 +120,14 @@ def _without_first(find: Callable[..., Cell]) -> Callable[..., Cell]:
     return find_without_first
 
 
+def _use(cell: Cell, until: float, idle: float, now: float) -> bool:
+    """Tell whether an entry that must be used now and then is still good, and note that it is used."""
+    good = now < until and now - cell.used < idle
+    if good:
+        cell.used = now
+    return good
+
+
 def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return the ``async def`` that callers of a memoized coroutine function call."""
     function, call = subject.function, subject.call_async
@@ -125,7 +138,7 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
             return await call(args, kwargs, None)
 
         return cold_face
-    cells, find, now, gate = subject.cells, subject.cells.find, subject.now, subject.gate
+    cells, find, now, gate, idle = subject.cells, subject.cells.find, subject.now, subject.gate, subject.idle
 
     @wraps(function)
     async def face(*args: Any, **kwargs: Any) -> Any:
@@ -137,7 +150,7 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
             return await call(args, kwargs, None)
         node = cell.node
         value, until = node.value, cell.until  # first the value, then whether it was still live
-        if node.live and (until is None or now() < until):
+        if node.live and (until is None or (now() < until if idle is None else _use(cell, until, idle, now()))):
             node.visited = True
             return value
         cells.went_on += 1
@@ -156,7 +169,7 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
             return call(args, kwargs, None)
 
         return cold_face
-    cells, find, now, gate = subject.cells, subject.cells.find, subject.now, subject.gate
+    cells, find, now, gate, idle = subject.cells, subject.cells.find, subject.now, subject.gate, subject.idle
 
     @wraps(function)
     def face(*args: Any, **kwargs: Any) -> Any:
@@ -168,7 +181,7 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
             return call(args, kwargs, None)
         node = cell.node
         value, until = node.value, cell.until  # as above
-        if node.live and (until is None or now() < until):
+        if node.live and (until is None or (now() < until if idle is None else _use(cell, until, idle, now()))):
             node.visited = True
             return value
         cells.went_on += 1
