@@ -39,6 +39,7 @@ from acache.context import isolation_key as isolation_key
 from acache.context import read_only as read_only
 from acache.context import recompute as recompute
 from acache.context import register_form as register_form
+from acache.context import reprobe as reprobe
 from acache.defaults import dcache as _dcache
 from acache.defaults import fcache as _fcache
 from acache.defaults import icache as _icache
@@ -110,6 +111,7 @@ __all__ = (
     "recompute",
     "register_form",
     "register_key_type",
+    "reprobe",
     "run_sync",
 )
 

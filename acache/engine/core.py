@@ -371,7 +371,8 @@ class Engine:
             del stored
             later = deferral.interim
             interim = MISSING if later is MISSING else Found(later, cost=cost, encoded=True)
-            self.flights.release(flight, Found(value, cost=cost), interim)
+            if self.determinism is None:  # its callers have to agree first
+                self.flights.release(flight, Found(value, cost=cost), interim)
             stored = await self._storing.final(call, deferral)
         entry = self._storing.entry(call, value, stored, cost, factors)
         replace = replace and self.determinism is None

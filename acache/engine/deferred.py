@@ -31,7 +31,7 @@ class DeferredRecording:
     """Return one from a ``custom_result_encoder=``, keep it, and finalize it when the result's stored form is known.
 
     ``interim`` is what calls in between are served, in stored form: they get what the decoder makes of it. Without
-    one they wait. Dropping the recording without :meth:`finalize` or :meth:`fail` is an error to those who wait, and
+    one they wait. In a deterministic cache everybody waits, since all have to agree on the final form. Dropping the recording without :meth:`finalize` or :meth:`fail` is an error to those who wait, and
     frees the key.
     """
 

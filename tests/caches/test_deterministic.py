@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 
 import acache
-from acache import DeterministicCache, DiskTier, FastCache, MemoryTier, Tier, defaults, exceptions, recompute
+from acache import DeferredRecording, DeterministicCache, DiskTier, FastCache, MemoryTier, Tier, defaults, exceptions, recompute
 from acache.caches import deterministic
 from acache.exceptions import BundleError
 from acache.memoize import AsyncMemoized
@@ -100,6 +100,29 @@ async def test_losing_an_insert(opened: Opened) -> None:
     [call] = [event for event in events if isinstance(event, acache.CallEvent)]
     assert (call.outcome, call.stored) == ("agreed", False)
     assert choose.cache_info().computed == 1
+
+
+async def test_deferred_results_are_agreed_on(opened: Opened) -> None:
+    """Who computed a result whose stored form comes later waits for it, and for what others stored first."""
+    recordings: list[DeferredRecording] = []
+
+    def encode(value: str) -> DeferredRecording:
+        recordings.append(DeferredRecording("interim"))
+        return recordings[-1]
+
+    first, second = opened(), opened()
+    f = second.memoize(flight="process", custom_result_encoder=encode, custom_result_decoder=str.lower)(_choose)
+    mine = asyncio.ensure_future(f(1))
+    while not recordings:
+        await asyncio.sleep(0)
+    assert await first.insert(_choose, ((1,), {}), "FIRST")
+    assert not mine.done()
+    recordings.pop().finalize("MINE")
+    assert await mine == await f(1) == "first"
+
+
+async def _choose(n: int) -> str:
+    return "raw"
 
 
 async def test_nothing_is_recorded_over(opened: Opened) -> None:

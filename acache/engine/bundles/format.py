@@ -141,14 +141,16 @@ def pack_footer(footer: Footer, signer: Signer | None) -> bytes:
     return body + (sha256(PROLOGUE + body).digest() if signer is None else signer.sign((PROLOGUE, body)))
 
 
-def unpack_footer(data: bytes, signer: Signer | None) -> Footer:
-    """Verify a footer and return it. ``signer`` alone says whether it has to be signed.
+def unpack_footer(data: bytes, size: int, signer: Signer | None) -> Footer:
+    """Verify the footer of a file of ``size`` bytes and return it. ``signer`` alone says whether it has to be signed.
 
     Raises :class:`~acache.exceptions.EntryRejectedError`: ``corrupt``; ``unsigned`` though there is a signer; ``signature``
     that is wrong, by a key that is not verified, or that cannot be checked for lack of a signer.
     """
     body, seal = data[: _FOOTER.size], data[_FOOTER.size :]
     *fields, key_id = _FOOTER.unpack(body)
+    if fields[0] != size:
+        raise EntryRejectedError("corrupt")  # cut, or grown: what stands where the key id should is none
     if signer is None:
         if key_id != _UNSIGNED:
             raise EntryRejectedError("signature")
