@@ -32,7 +32,7 @@ class Clock(Protocol):
         """Return seconds since the Unix epoch; it may jump either way."""
         ...
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, /) -> None:
         """Wait until so much time has passed."""
         ...
 

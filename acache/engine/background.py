@@ -19,6 +19,9 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     def start(self, work: Callable[[], Coroutine[Any, Any, object]], name: str) -> None:
         """Begin ``work()`` on the running loop or, in a plain thread, on the loop that serves it; do not wait.
 

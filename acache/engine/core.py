@@ -12,7 +12,7 @@ import dataclasses
 import inspect
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, final
@@ -71,13 +71,19 @@ class Engine:
         self._storing = Storing(chain, self.flights.invalidate, self._background, determinism)
         self._resting = Resting()
         self._refreshing: set[Key] = set()
-        #: Draws for early refreshes; a test may put its own in this place.
-        self.draw: Callable[[], float] = lambda: 1.0 - random.random()  # noqa: S311 - in (0, 1]; no secret
+        #: What tells this worker's draws for early refreshes from those of others.
+        self.seed = random.getrandbits(64)
 
     def check(self, label: str, options: Options) -> None:
         """Raise :class:`~acache.exceptions.ConfigurationError` when the tiers cannot give what ``options`` ask."""
         if options.flight == "host" and not self._host:
             raise ConfigurationError("flight", f"{label} asks for one flight per host, which needs a disk tier")
+        if self.determinism is not None and (options.cache_exceptions or not options.timing.is_plain):
+            raise ConfigurationError(
+                "memoize",
+                f"{label}: a deterministic cache keeps what was stored first; idle=, refreshes, stale results "
+                "and cache_exceptions= would divide its workers",
+            )
 
     def route(self, verb: Verb, scope: Scope) -> Route:
         """Choose the way of a call under the switches of this moment.
@@ -266,7 +272,7 @@ class Engine:
         try:
             await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            timer.cancel()
+            await _cancelled(timer)
         return task.done()
 
     async def _instead(self, call: Call, error: Exception) -> Found:
@@ -457,12 +463,15 @@ class Engine:
         timing = call.options.timing
         if timing.is_plain:
             return Freshness.FRESH  # its tier would have dropped it
-        draw = 1.0 if timing.early is None else self.draw()
         age, left = self._times(entry)
         if timing.idle is not None:
             # Served on the hot path since, which writes nothing down.
             left = max(left, call.used + timing.idle - self.clock.monotonic())
-        return judge(timing, age=age, left=left, cost=entry.cost, draw=draw)
+        return judge(timing, age=age, left=left, cost=entry.cost, draw=self._draw(timing, entry))
+
+    def _draw(self, timing: Timing, entry: Entry) -> float:
+        """Draw from (0, 1] for an early refresh: once for each entry, so that all paths to it agree."""
+        return 1.0 if timing.early is None else 1.0 - random.Random(f"{self.seed} {entry.created}").random()  # noqa: S311 - no secret
 
     def _times(self, entry: Entry) -> tuple[float, float]:
         """Return the seconds since an entry was made, and until it is stale."""
@@ -476,8 +485,9 @@ class Engine:
             return deadline
         age, left = self._times(entry)
         if timing.idle is not None:
-            left = min(left, timing.idle / 2)  # then others hear that it is used
-        until = self.clock.monotonic() + timing.attention(age, left, entry.cost, self.draw())
+            # Long before it could be idle too long: then others hear that it is used.
+            left = min(left, timing.idle / 2)
+        until = self.clock.monotonic() + timing.attention(age, left, entry.cost, self._draw(timing, entry))
         return until if deadline is None else min(until, deadline)
 
     async def _serve(self, call: Call, found: Found) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy as copying
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -123,7 +124,7 @@ class Options:
     @staticmethod
     def names() -> frozenset[str]:
         """Return the names of the options that :meth:`build` takes and users give by the same name."""
-        return frozenset(Options.build.__kwdefaults__ or {}) - {"encoder", "decoder", "typed"}
+        return _NAMES
 
     @property
     def shares(self) -> bool:
@@ -213,3 +214,6 @@ def _exceptions(given: CacheExceptions | None, ttl: Ttl | None) -> Mapping[type[
                 "cache_exceptions", "expected subclasses of Exception, or a mapping of them to their ttl"
             )
     return MappingProxyType(ttls)
+
+
+_NAMES = frozenset(inspect.signature(Options.build).parameters) - {"label", "encoder", "decoder", "typed"}

@@ -96,8 +96,6 @@ class Memoized:
         self.counters = counters
         self.cells = Cells(skip=skip_self)
         self._params_encoder = params_encoder
-        # A hit of a function with idle= has to be noted.
-        self.idle = options.timing.idle
         self.aio = async_face(self, hot=hot)
         self.sync = sync_face(self, hot=hot)
 
@@ -283,7 +281,7 @@ class Memoized:
     async def cache_set(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call, over what is there; tell whether it was stored."""
         route = self._route()
-        if route is Route.BYPASS:
+        if route in {Route.BYPASS, Route.READ}:
             return False
         prepared = await self.prepare(args, kwargs)
         return await self.engine.put(self._call(prepared, _never), value, route, replace=True)
@@ -291,7 +289,7 @@ class Memoized:
     async def cache_insert(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call that has none; tell whether it was stored."""
         route = self._route()
-        if route is Route.BYPASS:
+        if route in {Route.BYPASS, Route.READ}:
             return False
         prepared = await self.prepare(args, kwargs)
         return await self.engine.put(self._call(prepared, _never), value, route, replace=False)
@@ -322,7 +320,7 @@ class Memoized:
 
     async def cache_touch(self, *args: Any, **kwargs: Any) -> bool:
         """Let the time of a call's entry begin anew, as if it had just been made; tell whether there was one."""
-        if self._route() is Route.BYPASS:
+        if self._route() in {Route.BYPASS, Route.READ}:
             return False
         return await self.engine.touch(self._call(await self.prepare(args, kwargs), _never))
 

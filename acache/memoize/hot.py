@@ -56,7 +56,7 @@ class Cell:
         self.node: Node = DEAD
         #: When the full path wants to see the call, in monotonic seconds; ``None``: only when the entry dies.
         self.until: float | None = None
-        #: When it last led to the entry, in monotonic seconds; kept for functions with ``idle=`` only.
+        #: When it last led to the entry, in monotonic seconds; kept where ``until`` is a time.
         self.used = -math.inf
 
 
@@ -66,8 +66,6 @@ class _Subject(Protocol):
     function: Callable[..., Any]
     cells: Cells
 
-    @property
-    def idle(self) -> float | None: ...
     @property
     def now(self) -> Callable[[], float]: ...
     @property
@@ -120,14 +118,6 @@ def _without_first(find: Callable[..., Cell]) -> Callable[..., Cell]:
     return find_without_first
 
 
-def _use(cell: Cell, until: float, idle: float, now: float) -> bool:
-    """Tell whether an entry that must be used now and then is still good, and note that it is used."""
-    good = now < until and now - cell.used < idle
-    if good:
-        cell.used = now
-    return good
-
-
 def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return the ``async def`` that callers of a memoized coroutine function call."""
     function, call = subject.function, subject.call_async
@@ -138,7 +128,7 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
             return await call(args, kwargs, None)
 
         return cold_face
-    cells, find, now, gate, idle = subject.cells, subject.cells.find, subject.now, subject.gate, subject.idle
+    cells, find, now, gate = subject.cells, subject.cells.find, subject.now, subject.gate
 
     @wraps(function)
     async def face(*args: Any, **kwargs: Any) -> Any:
@@ -150,9 +140,15 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
             return await call(args, kwargs, None)
         node = cell.node
         value, until = node.value, cell.until  # first the value, then whether it was still live
-        if node.live and (until is None or (now() < until if idle is None else _use(cell, until, idle, now()))):
-            node.visited = True
-            return value
+        if node.live:
+            if until is None:
+                node.visited = True
+                return value
+            moment = now()
+            if moment < until:
+                cell.used = moment
+                node.visited = True
+                return value
         cells.went_on += 1
         return await call(args, kwargs, cell)
 
@@ -169,7 +165,7 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
             return call(args, kwargs, None)
 
         return cold_face
-    cells, find, now, gate, idle = subject.cells, subject.cells.find, subject.now, subject.gate, subject.idle
+    cells, find, now, gate = subject.cells, subject.cells.find, subject.now, subject.gate
 
     @wraps(function)
     def face(*args: Any, **kwargs: Any) -> Any:
@@ -181,9 +177,15 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
             return call(args, kwargs, None)
         node = cell.node
         value, until = node.value, cell.until  # as above
-        if node.live and (until is None or (now() < until if idle is None else _use(cell, until, idle, now()))):
-            node.visited = True
-            return value
+        if node.live:
+            if until is None:
+                node.visited = True
+                return value
+            moment = now()
+            if moment < until:
+                cell.used = moment
+                node.visited = True
+                return value
         cells.went_on += 1
         return call(args, kwargs, cell)
 

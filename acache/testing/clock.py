@@ -45,7 +45,7 @@ class ManualClock:
         """Return seconds since the Unix epoch."""
         return self._wall
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, /) -> None:
         """Wait until the clock has been moved so far."""
         loop, awake = asyncio.get_running_loop(), asyncio.Event()
         sleeper = (self._monotonic + seconds, lambda: loop.call_soon_threadsafe(awake.set))

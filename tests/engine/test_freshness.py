@@ -1,0 +1,140 @@
+"""How good a result still is, and what is then done: pure decisions, as tables."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import pytest
+
+from acache.clock import as_seconds
+from acache.engine import Freshness, Options, Route, Step, Timing, step
+from acache.engine.freshness import judge, touched
+from acache.engine.resting import FIRST_REST, LONGEST_REST, Resting
+from acache.exceptions import ConfigurationError
+from acache.types import Key
+
+FRESH, DUE, STALE, FALLBACK, DEAD = Freshness
+
+
+@pytest.mark.parametrize(
+    ("timing", "age", "left", "expected"),
+    [
+        (Timing(), 5, math.inf, FRESH),
+        (Timing(), 5, 1, FRESH),
+        (Timing(), 5, 0, DEAD),
+        (Timing(refresh_after=5), 4.9, 9, FRESH),
+        (Timing(refresh_after=5), 5, 9, DUE),
+        (Timing(stale_ttl=3), 9, 0, STALE),
+        (Timing(stale_ttl=3), 9, -2.9, STALE),
+        (Timing(stale_ttl=3), 9, -3, DEAD),
+        (Timing(stale_on_error=5), 9, 0, FALLBACK),
+        (Timing(stale_on_error=5), 9, -5, DEAD),
+        (Timing(stale_ttl=3, stale_on_error=5), 9, -3, FALLBACK),
+        (Timing(stale_ttl=5, stale_on_error=3), 9, -4, STALE),
+        (Timing(refresh_after=1, stale_ttl=3), 9, -1, STALE),
+    ],
+)
+def test_judge(timing: Timing, age: float, left: float, expected: Freshness) -> None:
+    """Age, the time left and the windows decide; every boundary belongs to what follows it."""
+    assert judge(timing, age=age, left=left, cost=1.0, draw=1.0) is expected
+
+
+@pytest.mark.parametrize(("draw", "expected"), [(1.0, FRESH), (0.9, FRESH), (0.1, DUE), (1e-9, DUE)])
+def test_early_refresh(draw: float, expected: Freshness) -> None:
+    """XFetch: a small draw begins earlier by beta times the cost; a large cost or beta does too."""
+    assert judge(Timing(early=1.0), age=8, left=2.0, cost=1.0, draw=draw) is expected
+    assert judge(Timing(early=100.0), age=8, left=2.0, cost=1.0, draw=0.9) is DUE
+    assert judge(Timing(early=1.0), age=8, left=2.0, cost=100.0, draw=0.9) is DUE
+
+
+@pytest.mark.parametrize(("route", "found", "resting"), list(product(Route, [None, *Freshness], [False, True])))
+def test_every_step(route: Route, found: Freshness | None, *, resting: bool) -> None:
+    """What is done with what was found, for every route, freshness, and key that rests after a failure."""
+    if route in {Route.LOOKUP, Route.READ}:
+        if found is None or found is DEAD:
+            expected = Step.COMPUTE
+        elif found is FRESH or resting:
+            expected = Step.SERVE
+        elif found is FALLBACK:
+            expected = Step.COMPUTE
+        else:
+            expected = Step.SERVE_AND_REFRESH if route is Route.LOOKUP else Step.SERVE
+    else:
+        expected = Step.SERVE if found in {FRESH, DUE, STALE} else Step.REFUSE
+    assert step(route, found, resting=resting) is expected
+
+
+def test_a_use_ends_with_the_ttl() -> None:
+    """A use makes an entry good for idle seconds more, and never beyond its own time."""
+    assert touched(Timing(), now=10, expires=None) is None
+    assert touched(Timing(), now=10, expires=30) == 30
+    assert touched(Timing(stale_ttl=5), now=10, expires=30) == 25
+    assert touched(Timing(idle=4), now=10, expires=None) == 14
+    assert touched(Timing(idle=4), now=10, expires=30) == 14
+    assert touched(Timing(idle=4, stale_ttl=5), now=23, expires=30) == 25
+
+
+def test_rests_grow() -> None:
+    """Each failure in a row doubles the rest, up to a limit; a success ends it."""
+    resting, key, now = Resting(), Key("0" * 64), 100.0
+    rests: list[float] = []
+    for _ in range(9):
+        resting.fail(key, now)
+        rest = FIRST_REST
+        while resting.is_resting(key, now + rest):
+            rest *= 2
+        rests.append(rest)
+        now += rest
+    assert rests[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert rests[-1] <= 2 * LONGEST_REST
+    resting.succeed(key)
+    assert not resting.is_resting(key, now)
+
+
+def test_rests_are_bounded() -> None:
+    """Failures of ever new keys do not fill the memory."""
+    resting = Resting()
+    for number in range(11_000):
+        resting.fail(Key(f"{number:064x}"), 0.0)
+    assert len(resting._rests) == 10_000
+    assert not resting.is_resting(Key(f"{0:064x}"), 0.5)
+
+
+CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"ttl": -1}, "ttl"),
+    ({"ttl": 10, "refresh_after": 10}, "refresh_after"),
+    ({"ttl": 10, "idle": 10}, "idle"),
+    ({"jitter": 1}, "jitter"),
+    ({"stale_ttl": 1}, "stale_ttl"),
+    ({"stale_on_error": 1}, "stale_on_error"),
+    ({"early_refresh": 1}, "early_refresh"),
+    ({"ttl": 10, "early_refresh": 0}, "early_refresh"),
+    ({"ttl": 10, "early_refresh": True}, "early_refresh"),
+    ({"ttl": 10, "stale_ttl": 1, "timeout": 1, "soft_timeout": 1}, "soft_timeout"),
+    ({"ttl": 10, "soft_timeout": 1}, "soft_timeout"),
+    ({"timeout": -1}, "timeout"),
+    ({"cache_exceptions": BaseException}, "cache_exceptions"),
+    ({"cache_exceptions": ("ValueError",)}, "cache_exceptions"),
+    ({"cache_exceptions": {ValueError: -1}}, "cache_exceptions"),
+    ({"cache_exceptions": ValueError, "ttl": int}, "cache_exceptions"),
+    ({"on_unencodable": "ignore"}, "on_unencodable"),
+]
+
+
+@pytest.mark.parametrize(("options", "named"), CONTRADICTIONS)
+def test_contradictions(options: dict[str, Any], named: str) -> None:
+    """Options that cannot be, or contradict each other, are an error that names one of them."""
+    with pytest.raises(ConfigurationError, match=named):
+        Options.build("m.f", **options)
+
+
+def test_exceptions_and_their_times() -> None:
+    """The nearest class of an exception says how long it is good; without one of its own, the ttl."""
+    options = Options.build("m.f", ttl=60, cache_exceptions={LookupError: "10s", KeyError: None})
+    assert options.exception_ttl(KeyError()) == (True, None)
+    assert options.exception_ttl(IndexError()) == (True, 10.0)
+    assert options.exception_ttl(ValueError()) == (False, None)
+    assert Options.build("m.f", ttl="1m", cache_exceptions=ValueError).exception_ttl(UnicodeError()) == (True, 60.0)
+    assert as_seconds("1m") == 60.0
