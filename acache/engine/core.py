@@ -27,6 +27,7 @@ from acache.engine.explain import Explanation, explain
 from acache.engine.freshness import Freshness, Timing, judge, touched
 from acache.engine.host import HostFlights
 from acache.engine.options import Options
+from acache.engine.patience import end, is_done_within
 from acache.engine.plan import Mode, Route, Step, Verb, plan, step
 from acache.engine.resting import Resting
 from acache.engine.storing import Storing, maybe_await
@@ -251,29 +252,21 @@ class Engine:
         flying = asyncio.create_task(self._fly(call))
         try:
             soft, hard = options.soft_timeout, options.timeout
-            if soft is not None and not await self._is_done(flying, soft):
+            if soft is not None and not await is_done_within(flying, soft, self.clock):
                 stale = await self._find(call)
                 if stale is not None and stale.freshness is not Freshness.DEAD:
                     self._background.hold(flying)
                     return stale, False
-            if hard is not None and not await self._is_done(flying, max(0.0, hard - (soft or 0.0))):
+            if hard is not None and not await is_done_within(flying, max(0.0, hard - (soft or 0.0)), self.clock):
                 if options.finish_in_background:
                     self._background.hold(flying)
                 else:
-                    await _cancelled(flying)
+                    await end(flying)
                 raise ComputeTimeoutError(call.label, hard)
             return await flying
         except asyncio.CancelledError:
-            await _cancelled(flying)
+            await end(flying)
             raise
-
-    async def _is_done(self, task: asyncio.Task[Any], seconds: float) -> bool:
-        timer = asyncio.ensure_future(self.clock.sleep(seconds))
-        try:
-            await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await _cancelled(timer)
-        return task.done()
 
     async def _instead(self, call: Call, error: Exception) -> Found:
         """Return a stale result in the place of an error, where the function wants that; else raise the error."""
@@ -528,11 +521,3 @@ def _refuse_unrepeatable(label: str, value: Any) -> None:
     elif not (inspect.isgenerator(value) or inspect.isasyncgen(value) or inspect.isawaitable(value)):
         return
     raise CustomResultEncoderRequiredError(label, f"a {type(value).__name__} can be used only once")
-
-
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    """Cancel ``task`` and wait until it is over; what it came to is nobody's."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()
