@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
-import math
-import random
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -24,8 +22,9 @@ from acache.engine.call import Call, Failure, Found
 from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.determinism import Determinism
 from acache.engine.explain import Explanation, explain
-from acache.engine.freshness import Freshness, Timing, judge, touched
+from acache.engine.freshness import Freshness, Timing, touched
 from acache.engine.host import HostFlights
+from acache.engine.judging import Judge
 from acache.engine.options import Options
 from acache.engine.patience import end, is_done_within
 from acache.engine.plan import Mode, Route, Step, Verb, plan, step
@@ -72,8 +71,7 @@ class Engine:
         self._storing = Storing(chain, self.flights.invalidate, self._background, determinism)
         self._resting = Resting()
         self._refreshing: set[Key] = set()
-        #: What tells this worker's draws for early refreshes from those of others.
-        self.seed = random.getrandbits(64)
+        self.judge = Judge(self.clock)
 
     def check(self, label: str, options: Options) -> None:
         """Raise :class:`~acache.exceptions.ConfigurationError` when the tiers cannot give what ``options`` ask."""
@@ -453,35 +451,7 @@ class Engine:
             self._background.start(write, f"acache:touch {call.label}")
 
     def _judge(self, call: Call, entry: Entry) -> Freshness:
-        timing = call.options.timing
-        if timing.is_plain:
-            return Freshness.FRESH  # its tier would have dropped it
-        age, left = self._times(entry)
-        if timing.idle is not None:
-            # Served on the hot path since, which writes nothing down.
-            left = max(left, call.used + timing.idle - self.clock.monotonic())
-        return judge(timing, age=age, left=left, cost=entry.cost, draw=self._draw(timing, entry))
-
-    def _draw(self, timing: Timing, entry: Entry) -> float:
-        """Draw from (0, 1] for an early refresh: once for each entry, so that all paths to it agree."""
-        return 1.0 if timing.early is None else 1.0 - random.Random(f"{self.seed} {entry.created}").random()  # noqa: S311 - no secret
-
-    def _times(self, entry: Entry) -> tuple[float, float]:
-        """Return the seconds since an entry was made, and until it is stale."""
-        now = self.clock.wall()
-        return max(0.0, now - entry.created), math.inf if entry.stale_at is None else entry.stale_at - now
-
-    def hot_until(self, options: Options, entry: Entry, deadline: float | None) -> float | None:
-        """Return until when, in monotonic seconds, calls may be served an entry without asking; ``None``: for ever."""
-        timing = options.timing
-        if timing.is_plain:
-            return deadline
-        age, left = self._times(entry)
-        if timing.idle is not None:
-            # Long before it could be idle too long: then others hear that it is used.
-            left = min(left, timing.idle / 2)
-        until = self.clock.monotonic() + timing.attention(age, left, entry.cost, self._draw(timing, entry))
-        return until if deadline is None else min(until, deadline)
+        return self.judge.freshness(call.options.timing, entry, call.used)
 
     async def _serve(self, call: Call, found: Found) -> Any:
         if isinstance(found.value, Failure):

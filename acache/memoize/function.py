@@ -263,7 +263,7 @@ class Memoized:
             # What is stored of an exception is no value.
             if node is not None and entry is not None and not isinstance(entry.value, Failure):
                 cell.used = self.now()
-                cell.until = self.engine.hot_until(self.options, entry, node.deadline)
+                cell.until = self.engine.judge.hot_until(self.options.timing, entry, node.deadline)
                 cell.node = node
 
     # --- what callers ask of one call's entry ---------------------------------------------------------------------

@@ -277,7 +277,7 @@ async def test_early_refresh(cache: FastCache, clock: ManualClock) -> None:
 
     begun: list[float] = []
     for seed in range(8):
-        cache._engine.seed = seed
+        cache._engine.judge.seed = seed
         await f.cache_refresh(1)
         before, start = runs, clock.monotonic()
         while runs == before:
