@@ -12,7 +12,17 @@ from typing import Any, Literal
 import pytest
 
 import acache
-from acache import DeferredRecording, DeterministicCache, DiskTier, FastCache, MemoryTier, Tier, defaults, exceptions, recompute
+from acache import (
+    DeferredRecording,
+    DeterministicCache,
+    DiskTier,
+    FastCache,
+    MemoryTier,
+    Tier,
+    defaults,
+    exceptions,
+    recompute,
+)
 from acache.caches import deterministic
 from acache.exceptions import BundleError
 from acache.memoize import AsyncMemoized
