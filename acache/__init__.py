@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+#: Not the caches: asking for one builds it, which a star import must not do.
 __all__ = (
     "MISSING",
     "Cache",
@@ -98,11 +99,8 @@ __all__ = (
     "SystemClock",
     "Tier",
     "TierEvent",
-    "dcache",
     "disabled",
     "exceptions",
-    "fcache",
-    "icache",
     "isolate",
     "isolation_context",
     "isolation_key",

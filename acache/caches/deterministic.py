@@ -11,6 +11,7 @@ import atexit
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, cast, final, get_args
 from weakref import WeakSet
@@ -106,6 +107,9 @@ class DeterministicCache(Cache):
         :class:`~acache.exceptions.DeterministicCachingIMCDumpConflictError` if the bundle holds another result for a key, and as
         :func:`acache.engine.bundles.dump_bundle`.
         """
+        return await self._dump(path, at_exit=False)
+
+    async def _dump(self, path: str | os.PathLike[str] | None, *, at_exit: bool) -> Path | None:
         count = len(self._determinism.used)
         entries = await self._used_entries()
         if not entries:
@@ -113,7 +117,7 @@ class DeterministicCache(Cache):
         if path is None:
             await in_thread(_make_private, str(self._dump_path.parent))
         target = absolute(self._dump_path if path is None else path)
-        await dump_bundle(target, entries, signer=self._signer)
+        await dump_bundle(target, entries, signer=self._signer, at_exit=at_exit)
         self._dumped = count
         return Path(target)
 
@@ -122,19 +126,20 @@ class DeterministicCache(Cache):
 
         A dump that fails is logged: :meth:`dump` raises.
         """
-        await self._dump_quietly()
+        await self.dump_quietly(at_exit=False)
         await super().aclose()
 
     async def _used_entries(self) -> dict[Key, Entry]:
         found = {key: await self.tier.find(key, codec) for key, codec in list(self._determinism.used.items())}
         return {key: hit[0] for key, hit in found.items() if hit is not None}
 
-    async def _dump_quietly(self) -> None:
+    async def dump_quietly(self, *, at_exit: bool) -> None:
+        """Dump what was used since the last time, if this cache is to; log what fails. For its end."""
         if not self._dump_on_close or self._dumped == len(self._determinism.used):
             return
         try:
             if self._determinism.mode() == "deterministic":
-                await self.dump()
+                await self._dump(None, at_exit=at_exit)
         except (CacheError, OSError) as error:
             _log.warning("what a deterministic cache has used was not dumped: %s", type(error).__name__)
 
@@ -196,7 +201,7 @@ _caches: Final[WeakSet[DeterministicCache]] = WeakSet()
 def _dump_at_exit() -> None:
     for cache in list(_caches):
         try:
-            run_sync(cache._dump_quietly)  # noqa: SLF001 - of this module
+            run_sync(partial(cache.dump_quietly, at_exit=True))
         except Exception as error:  # noqa: BLE001 - nobody is left to handle it
             _log.warning("a deterministic cache was not dumped at exit: %s", type(error).__name__)
 

@@ -161,8 +161,8 @@ class Engine:
             if route is Route.STRICT:
                 raise self._strict_miss(call)
             return None
-        self._report(call, "hit", found, action="get")
         value = found.value if isinstance(found.value, Failure) else await self._decode(call, found.value)
+        self._report(call, "hit", found, action="get")
         return Hit(value, found.tier, found.age, found.ttl)
 
     async def contains(self, call: Call) -> bool:
@@ -457,7 +457,11 @@ class Engine:
         if isinstance(found.value, Failure):
             self._report(call, "hit", found)
             raise found.value.again()
-        value = await self._decode(call, found.value)
+        try:
+            value = await self._decode(call, found.value)
+        except Exception:
+            self._report(call, "failed")
+            raise
         self._report(call, "hit", found)
         return value
 

@@ -38,8 +38,10 @@ _LAST_PAUSE: Final = 0.05
 _queues: Final = KeyedLock[str]()
 
 
-def file_lock(path: str | os.PathLike[str]) -> BaseAsyncFileLock:
+def file_lock(path: str | os.PathLike[str], *, in_executor: bool = True) -> BaseAsyncFileLock:
     """Make a lock on the file ``path``, for :func:`acquire_flock`. Nothing is opened yet.
+
+    Attempts are made in the loop's executor; without ``in_executor``, on the loop itself, for when executors are over.
 
     The file is created with mode 0600, never written, truncated or removed. A symbolic link, a directory, a FIFO or a
     device in its place is refused with an :class:`OSError` when the lock is acquired; so is a file system without
@@ -52,6 +54,7 @@ def file_lock(path: str | os.PathLike[str]) -> BaseAsyncFileLock:
         fallback_to_soft=False,
         preserve_lock_file=True,
         on_acquired=_require_regular_file,
+        run_in_executor=in_executor,
     )
 
 

@@ -273,26 +273,26 @@ class Memoized:
 
     async def cache_get(self, *args: Any, **kwargs: Any) -> Hit[Any] | None:
         """Return what is stored for a call, or ``None``; compute nothing."""
-        route = self._route()
+        started, route = self.now(), self._route()
         if route is Route.BYPASS:
             return None
-        return await self.engine.look_up(self._call(await self.prepare(args, kwargs), _never), route)
+        return await self.engine.look_up(self._call(await self.prepare(args, kwargs), _never, started), route)
 
     async def cache_set(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call, over what is there; tell whether it was stored."""
-        route = self._route()
+        started, route = self.now(), self._route()
         if route in {Route.BYPASS, Route.READ}:
             return False
         prepared = await self.prepare(args, kwargs)
-        return await self.engine.put(self._call(prepared, _never), value, route, replace=True)
+        return await self.engine.put(self._call(prepared, _never, started), value, route, replace=True)
 
     async def cache_insert(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call that has none; tell whether it was stored."""
-        route = self._route()
+        started, route = self.now(), self._route()
         if route in {Route.BYPASS, Route.READ}:
             return False
         prepared = await self.prepare(args, kwargs)
-        return await self.engine.put(self._call(prepared, _never), value, route, replace=False)
+        return await self.engine.put(self._call(prepared, _never, started), value, route, replace=False)
 
     async def cache_contains(self, *args: Any, **kwargs: Any) -> bool:
         """Tell whether a call would be a hit."""

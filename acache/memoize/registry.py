@@ -48,8 +48,10 @@ class Registry:
 
     def add(self, memoized: Memoized) -> None:
         """Remember a memoized function for as long as somebody holds it."""
+        identity = memoized.recipe.identity
         with self._mutex:
-            self._by_function[id(memoized.recipe.identity.function)] = memoized
+            if identity.bound == ((), {}):  # else it stands for calls with those arguments only
+                self._by_function[id(identity.function)] = memoized
             self._all.add(memoized)
 
     def find(self, function: Callable[..., Any]) -> Memoized | None:

@@ -9,13 +9,17 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from acache import Clock, DeterministicCache, Tier
+from acache.clock import SYSTEM_CLOCK
+from acache.codecs import Codec
 from acache.files import FileSystem
 from acache.files.system import BytesLike
+from acache.types import Entry, Key, Written
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -59,6 +63,55 @@ def forget_temporaries(directory: Path) -> None:
 def files_below(directory: Path) -> set[Path]:
     """Return every file anywhere below a directory."""
     return {path for path in directory.rglob("*") if path.is_file()}
+
+
+#: Makes the deterministic cache of one worker.
+MakeWorker: TypeAlias = Callable[..., DeterministicCache]
+
+
+class RegisterForm(Protocol):
+    """Registers a form until the test is over."""
+
+    def __call__(
+        self, kind: Literal["compile", "runtime"], name: str, probe: Callable[[], object], volatile: bool = False
+    ) -> Callable[[], None]: ...
+
+
+def choosing(name: str, runs: list[int] | None = None) -> Callable[[int], Coroutine[Any, Any, str]]:
+    """Return one function as a worker has it: each worker computes another result. ``runs`` lists what it ran for."""
+
+    async def choose(n: int) -> str:
+        if runs is not None:
+            runs.append(n)
+        return f"{n} by {name}"
+
+    return choose
+
+
+class Shared(Tier):
+    """A tier beyond this process, as far as a test goes: ``reach`` and ``strong`` say who agrees on what it holds."""
+
+    def __init__(self, *, reach: Literal[1, 2] = 2, strong: bool = True, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(name="shared", clock=clock)
+        self.reach = reach
+        self.has_strong_consistency = strong
+        self.entries: dict[Key, Entry] = {}
+
+    async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
+        return self.entries.get(key)
+
+    async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
+        if key in self.entries and not replace:
+            return Written.PRESENT
+        self.entries[key] = entry
+        return Written.NEW
+
+    async def _remove(self, key: Key) -> bool:
+        return self.entries.pop(key, None) is not None
+
+    async def _scan(self) -> AsyncGenerator[Key]:
+        for key in list(self.entries):
+            yield key
 
 
 class FullDisk(FileSystem):
@@ -143,7 +196,8 @@ class Program:
     def result(self) -> Any:
         """Wait for its end and return what it told last; fail if it failed."""
         output, errors = self.process.communicate(timeout=60)
-        assert (self.process.returncode, errors) == (0, "")
+        if self.process.returncode or errors:
+            raise AssertionError(f"the program ended with {self.process.returncode}: {errors}")
         return json.loads(output.splitlines()[-1])
 
     def end(self) -> None:
@@ -160,6 +214,11 @@ def run(code: str, *args: object, options: Sequence[str] = (), **environment: st
         return program.result()
     finally:
         program.end()
+
+
+async def run_aside(code: str, *args: object, options: Sequence[str] = (), **environment: str) -> Any:
+    """Run one program to its end while the loop goes on, and return what it told."""
+    return await asyncio.to_thread(run, code, *args, options=options, **environment)
 
 
 @asynccontextmanager

@@ -39,7 +39,7 @@ async def tier(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator
 
 
 async def test_get(tier: Tier) -> None:
-    """A key that was never stored is a miss, under the tier's lock as without it."""
+    """SPEC 3: a key that was never stored is a miss, under the tier's lock as without it."""
     assert await tier.get("key") is None
     async with tier.lock(5):
         assert await tier.get("key") is None
@@ -47,7 +47,7 @@ async def test_get(tier: Tier) -> None:
 
 @pytest.mark.parametrize("value", ["value", None, 0, b"", [None]])
 async def test_insert(tier: Tier, value: object) -> None:
-    """A miss, an insert that says so, a hit with the value; a stored ``None`` is a hit."""
+    """SPEC 1: a miss, an insert that says so, a hit with the value; a stored ``None`` is a hit."""
     async with tier.lock(5):
         assert await tier.get("key") is None
         assert await tier.insert("key", value) is True
@@ -55,7 +55,7 @@ async def test_insert(tier: Tier, value: object) -> None:
 
 
 async def test_insert_will_not_overwrite(tier: Tier) -> None:
-    """A second insert of a key says that it stored nothing, and the first value stays."""
+    """SPEC 2: a second insert of a key says that it stored nothing, and the first value stays."""
     assert [await tier.insert(("key", 1), value) for value in ("first", "second", None)] == [True, False, False]
     assert await tier.get(("key", 1)) == Hit("first")
 
@@ -99,7 +99,7 @@ class Garbler:
 
 @pytest.mark.parametrize("content", [None, b"", b"\x12\x34\x56\x78garbage"], ids=["right header", "empty", "foreign"])
 async def test_value_decoding(tmp_path: Path, content: bytes | None) -> None:
-    """An entry whose body cannot be read is ValueUnPicklingError to a tier that raises, else a miss; both can store anew."""
+    """SPEC 5: an entry whose body cannot be read is ValueUnPicklingError to a tier that raises, else a miss; both can store anew."""
     for on_corrupt in ("raise", "miss"):
         writer = DiskTier(tmp_path, codec=Garbler())
         assert await writer.set("key", "value") is True
@@ -118,7 +118,7 @@ async def test_value_decoding(tmp_path: Path, content: bytes | None) -> None:
 
 
 async def test_version_mismatch(tmp_path: Path) -> None:
-    """After a change of version the entry is a miss, is removed and can be inserted; going back is the same again."""
+    """SPEC 5: after a change of version the entry is a miss, is removed and can be inserted; going back is the same again."""
     for version in (1, 2, 1, "2", 3):
         tier = DiskTier(tmp_path, version=version)
         assert await tier.get("key") is None
@@ -133,7 +133,7 @@ async def test_version_mismatch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("schema", [None, IsolationSchema(), IsolationSchema(False, False)])
 async def test_defaults(isolated_cache: FastCache, manual_clock: ManualClock, schema: IsolationSchema | None) -> None:
-    """A second call of a slow function takes no time; ``get`` finds its result by the memoized function and by the raw one."""
+    """SPEC 14: a second call of a slow function takes no time; ``get`` finds its result by the memoized function and by the raw one."""
     cache = isolated_cache
 
     async def slow(n: int, *, times: int = 2) -> int:
@@ -153,6 +153,28 @@ async def test_defaults(isolated_cache: FastCache, manual_clock: ManualClock, sc
     assert manual_clock.monotonic() == ManualClock().monotonic() + 5
 
 
+class Table:
+    """Has a method to memoize."""
+
+    def __cache_key__(self) -> str:
+        return "table"
+
+    async def row(self, n: int) -> int:
+        return n
+
+
+@pytest.mark.parametrize("memoized_before", [False, True], ids=["later", "before"])
+async def test_get_and_insert_take_a_bound_method(isolated_cache: FastCache, memoized_before: bool) -> None:
+    """SPEC 4: a bound method has one key, raw or memoized, whether it was memoized before or is later."""
+    table = Table()
+    memoized = isolated_cache.memoize(table.row) if memoized_before else None
+    assert await isolated_cache.insert(table.row, ((1,), {}), 10) is True
+    assert await isolated_cache.get(table.row, ((1,), {})) == Hit(10)
+    memoized = memoized or isolated_cache.memoize(table.row)
+    assert await memoized(1) == 10
+    assert await isolated_cache.get(memoized, ((1,), {})) == Hit(10)
+
+
 async def constant_later(*_args: object, **_kwargs: object) -> str:
     return "constant"
 
@@ -163,7 +185,7 @@ def constant(*_args: object, **_kwargs: object) -> str:
 
 @pytest.mark.parametrize("encoder", [constant, constant_later], ids=["sync", "async"])
 async def test_custom_params_encoder(isolated_cache: FastCache, encoder: Callable[..., Any]) -> None:
-    """With an encoder any argument will do; it gets the call's arguments, and what it returns is the key."""
+    """SPEC 10: with an encoder any argument will do; it gets the call's arguments, and what it returns is the key."""
     counter, seen = ComputeCounter(), list[Any]()
 
     def spy(*args: Any, **kwargs: Any) -> Any:
@@ -185,7 +207,7 @@ async def test_custom_params_encoder(isolated_cache: FastCache, encoder: Callabl
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("tiers", ["memory", "disk", "both"])
 async def test_custom_result_encoder_and_decoder(tmp_path: Path, is_async: bool, tiers: str) -> None:
-    """The first call has the function's own result; later ones have what the decoder makes of what the encoder made."""
+    """SPEC 11: the first call has the function's own result; later ones have what the decoder makes of what the encoder made."""
 
     def encode(value: object) -> dict[str, object]:
         return {"encoded": value}
@@ -216,7 +238,7 @@ async def test_custom_result_encoder_and_decoder(tmp_path: Path, is_async: bool,
 
 
 async def test_custom_ischema(isolated_cache: FastCache, manual_clock: ManualClock) -> None:
-    """With isolation on one form the same setting is a hit, and a changed one takes the full time; left out, it changes nothing."""
+    """SPEC 8: with isolation on one form the same setting is a hit, and a changed one takes the full time; left out, it changes nothing."""
     start = manual_clock.monotonic()
 
     async def slow(n: int) -> float:
@@ -236,7 +258,7 @@ async def test_custom_ischema(isolated_cache: FastCache, manual_clock: ManualClo
 
 
 async def test_params_encoder_required(isolated_cache: FastCache) -> None:
-    """An argument that cannot be a key is an error of the awaited call, before the function runs; of ``get`` and ``insert`` too."""
+    """SPEC 7: an argument that cannot be a key is an error of the awaited call, before the function runs; of ``get`` and ``insert`` too."""
     counter = ComputeCounter()
 
     @isolated_cache.memoize
@@ -256,7 +278,7 @@ async def test_params_encoder_required(isolated_cache: FastCache) -> None:
 
 
 async def test_result_encoder_required(isolated_cache: FastCache) -> None:
-    """A result that cannot be stored is an error of the awaited call and of ``insert``; nothing is stored."""
+    """SPEC 7: a result that cannot be stored is an error of the awaited call and of ``insert``; nothing is stored."""
     runs = list[int]()
 
     @isolated_cache.memoize
@@ -274,7 +296,7 @@ async def test_result_encoder_required(isolated_cache: FastCache) -> None:
 
 
 def test_result_encoder_and_decoder_required(isolated_cache: FastCache) -> None:
-    """A decoder alone, and an encoder alone, are errors at decoration."""
+    """SPEC 10: a decoder alone, and an encoder alone, are errors at decoration."""
 
     async def f() -> None:
         """Do nothing."""
@@ -291,7 +313,7 @@ def test_result_encoder_and_decoder_required(isolated_cache: FastCache) -> None:
 async def test_caching_module_disabled(
     isolated_cache: FastCache, tmp_path: Path, acache_settings: ChangeSettings, switch: dict[str, bool]
 ) -> None:
-    """Switched off, ``get`` finds nothing, ``insert`` stores nothing and every call runs; the switch is read at each call."""
+    """SPEC 15: switched off, ``get`` finds nothing, ``insert`` stores nothing and every call runs; the switch is read at each call."""
     runs = list[int]()
 
     @isolated_cache.memoize

@@ -37,17 +37,17 @@ from acache.testing import settle
 
 
 def test_BLOCKING() -> None:  # noqa: N802 - the original's name
-    """``BLOCKING`` is -1."""
+    """SPEC 21: ``BLOCKING`` is -1."""
     assert BLOCKING == -1.0
 
 
 def test_NON_BLOCKING() -> None:  # noqa: N802 - the original's name
-    """``NON_BLOCKING`` is 0."""
+    """SPEC 21: ``NON_BLOCKING`` is 0."""
     assert NON_BLOCKING == 0.0
 
 
 def test_BLOCKING_WITH_TIMEOUT() -> None:  # noqa: N802 - the original's name
-    """``BLOCKING_WITH_TIMEOUT`` is a minute, and what no timeout means."""
+    """SPEC 21: ``BLOCKING_WITH_TIMEOUT`` is a minute, and what no timeout means."""
     assert BLOCKING_WITH_TIMEOUT == DEFAULT_TIMEOUT == 60.0
 
 
@@ -149,7 +149,7 @@ TABLE = list(
 
 @pytest.mark.parametrize(("kind", "mode", "form", "release"), TABLE)
 async def test_acquire_with_timeout(tmp_path: Path, kind: Kind, mode: Mode, form: Form, release: Release) -> None:
-    """Each kind of lock, each timeout, each form and each moment of the release end as the original's table says."""
+    """SPEC 21: each kind of lock, each timeout, each form and each moment of the release end as the original's table says."""
     subject, outcome = Subject(kind, tmp_path / "the.lock"), expected(mode, release)
     timeout = {"BLOCKING": BLOCKING, "NON_BLOCKING": NON_BLOCKING, "WITH_TIMEOUT": SHORT}[mode]
     if release == "free":
@@ -205,7 +205,7 @@ async def are_held(tiers: list[Tier]) -> list[bool]:
 
 
 async def test_acquire_many_impl_locks_with_timeout(tiers: list[Tier]) -> None:
-    """All are held inside and free outside, in whatever order they are given, also when one cannot be had or the wait ends."""
+    """SPEC 21: all are held inside and free outside, in whatever order they are given, also when one cannot be had or the wait ends."""
     for order in (tiers, tiers[::-1], [*tiers, *tiers]):
         async with acquire_many_locks(*order, timeout=5):
             assert await are_held(tiers) == [True] * len(tiers)
@@ -240,7 +240,7 @@ def lru() -> Callable[[Any], Any]:
 
 
 def test_lru_cache(lru: Callable[[Any], Any]) -> None:
-    """Typed and bounded: each argument has its own result; an error of the function's is not tried again."""
+    """SPEC 22: typed and bounded: each argument has its own result; an error of the function's is not tried again."""
     runs = list[Any]()
 
     @lru
@@ -263,7 +263,7 @@ def test_lru_cache(lru: Callable[[Any], Any]) -> None:
 
 
 async def test_lru_cache_of_coroutines(lru: Callable[[Any], Any]) -> None:
-    """The async form keeps values, not coroutines, and runs once for all that ask together."""
+    """SPEC 22: the async form keeps values, not coroutines, and runs once for all that ask together."""
     runs = list[Any]()
 
     @lru
@@ -317,7 +317,7 @@ UNPICKLABLE: list[Any] = [lambda: 0, threading.Lock(), nested(100_000), *map(Ref
 
 
 def test_try_pickle_key() -> None:
-    """What can be pickled comes back; whatever cannot, for whatever reason, is a KeyPicklingError."""
+    """SPEC 22: what can be pickled comes back; whatever cannot, for whatever reason, is a KeyPicklingError."""
     assert [pickle.loads(try_pickle_key(value)) for value in GOOD] == GOOD
     for value in UNPICKLABLE:
         with pytest.raises(KeyPicklingError):
@@ -325,7 +325,7 @@ def test_try_pickle_key() -> None:
 
 
 def test_try_pickle_value() -> None:
-    """The same for values, with ValuePicklingError."""
+    """SPEC 22: the same for values, with ValuePicklingError."""
     assert [try_unpickle_value(try_pickle_value(value)) for value in GOOD] == GOOD
     for value in UNPICKLABLE:
         with pytest.raises(ValuePicklingError):
@@ -333,7 +333,7 @@ def test_try_pickle_value() -> None:
 
 
 def test_try_unpickle_value() -> None:
-    """Bytes that cannot be unpickled, for whatever reason, are a ValueUnPicklingError."""
+    """SPEC 22: bytes that cannot be unpickled, for whatever reason, are a ValueUnPicklingError."""
     good = pickle.dumps(GOOD, 5)
     garbage = [b"", b"foo", b"\x80\x05", *(good[:size] for size in range(len(good))), b"cno_such_module\nname\n."]
     garbage += [pickle.dumps(Unmade(error)) for error in FAILURES]

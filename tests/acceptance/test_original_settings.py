@@ -1,22 +1,20 @@
-"""The rows of the original about configuration, isolation and errors (4.1 to 4.3), under their own names."""
+"""The rows of the original about configuration and errors (4.1 and 4.3), under their own names."""
 
 from __future__ import annotations
 
 import builtins
 import inspect
-import itertools
 import os
 import pickle
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator
 from typing import Any, NoReturn
 
 import pytest
 
 import acache
-from acache import IsolationSchema, exceptions, isolate, isolation_context, isolation_key
+from acache import exceptions
 from acache.config import set_rollout_source, versioned_config
 from acache.exceptions import CacheError
-from tests.acceptance.support import run
 
 # --- 4.1 Configuration --------------------------------------------------------------------------------------------------
 
@@ -51,7 +49,7 @@ def _no_source() -> Generator[None]:
 def test_versioned_config_env_var_override(
     monkeypatch: pytest.MonkeyPatch, text: str, answer: bool, default: bool, source: Rollout | None
 ) -> None:
-    """The variable decides before source and default: ``1`` is on, anything else off, until the answers are cleared."""
+    """SPEC 9: the variable decides before source and default: ``1`` is on, anything else off, until the answers are cleared."""
     set_rollout_source(source)
     monkeypatch.setenv(VARIABLE, text)
     assert versioned_config("feature", 0, default, VARIABLE) is answer
@@ -85,73 +83,6 @@ def test_versioned_config_jk_failure(version: int | None, default: bool) -> None
     """A source that says 0, its word for a failure, or that raises, switches the feature off."""
     set_rollout_source(Rollout(version))
     assert versioned_config("feature", 10, default) is False
-
-
-# --- 4.2 Isolation ------------------------------------------------------------------------------------------------------
-
-
-async def forms(half: str) -> dict[str, Any]:
-    """Return the forms of one half with their present values."""
-    found = (await isolation_context())[half]
-    assert found
-    return found
-
-
-def selections(names: Mapping[str, object]) -> Iterator[dict[str, bool]]:
-    """Return the selections of none, one, two and all of the forms."""
-    for size in sorted({0, 1, 2, len(names)}):
-        for chosen in itertools.combinations(sorted(names), size):
-            yield {name: name in chosen for name in names}
-
-
-async def test_selected_isolation_context() -> None:
-    """For every selection of runtime forms and every one of compile forms, the context holds those with their values."""
-    with isolate(target="sm90"):
-        runtime, build = await forms("runtime_context"), await forms("compile_context")
-        for some, others in itertools.product(selections(runtime), selections(build)):
-            assert await isolation_context(IsolationSchema(some, others)) == {
-                "runtime_context": {name: runtime[name] for name, wanted in some.items() if wanted} or None,
-                "compile_context": {name: build[name] for name, wanted in others.items() if wanted} or None,
-            }
-
-
-@pytest.mark.parametrize("runtime", [True, False])
-@pytest.mark.parametrize("build", [True, False])
-async def test_all_or_none_isolation_context(runtime: bool, build: bool) -> None:
-    """``True`` is every form of a half, ``False`` none of it."""
-    assert await isolation_context(IsolationSchema(runtime_context=runtime, compile_context=build)) == {
-        "runtime_context": await forms("runtime_context") if runtime else None,
-        "compile_context": await forms("compile_context") if build else None,
-    }
-
-
-async def test_isolation_key_is_distinct() -> None:
-    """Every selection of forms has a key of its own, and so has every value of a form; a key is 32 hex digits."""
-    runtime, build = await forms("runtime_context"), await forms("compile_context")
-    chosen = list(itertools.product(selections(runtime), selections(build)))
-    keys = [await isolation_key(IsolationSchema(some, others)) for some, others in chosen]
-    for factors in ({"a": None}, {"b": None}, {"a": 1}, {"a": "1"}, {"a": None, "b": None}, {"a": {"b": None}}):
-        with isolate(**factors):
-            keys.append(await isolation_key())
-    assert len(set(keys)) == len(keys) > 6
-    assert all(len(key) == 32 and set(key) <= set("0123456789abcdef") for key in keys)
-
-
-KEYS = """
-async def main():
-    with isolate(one=[1, {"b": 2, "a": 1}], other="text"):
-        inner = await isolation_key()
-    tell([await isolation_key(), await isolation_key(), inner])
-asyncio.run(main())
-"""
-
-
-@pytest.mark.integration
-def test_isolation_key_is_repeatable() -> None:
-    """The key is the same twice, and in every process with the same settings, whatever its hash seed."""
-    (first, second, inner), other = (run(KEYS, PYTHONHASHSEED=seed) for seed in ("1", "2"))
-    assert first == second != inner
-    assert other == [first, second, inner]
 
 
 # --- 4.3 Errors ---------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def in_threads(work: Callable[[int], Any], count: int) -> list[Any]:
 
 
 async def test_p08_a_function_may_call_itself_and_others(make_cache: Make) -> None:
-    """Recursion on other arguments and calls from one memoized function to another wait for nothing."""
+    """SPEC 13: recursion on other arguments and calls from one memoized function to another wait for nothing."""
     async with make_cache() as cache:
 
         @cache.memoize
@@ -68,7 +68,7 @@ async def test_p08_a_function_may_call_itself_and_others(make_cache: Make) -> No
 
 
 async def test_p08_a_function_that_waits_for_itself_is_told_so(make_cache: Make) -> None:
-    """Recursion on the same arguments is a clear error at once, not a timeout."""
+    """SPEC 13: recursion on the same arguments is a clear error at once, not a timeout."""
     async with make_cache() as cache:
 
         @cache.memoize
@@ -80,7 +80,7 @@ async def test_p08_a_function_that_waits_for_itself_is_told_so(make_cache: Make)
 
 
 async def test_p08_calls_of_other_keys_run_at_the_same_time(make_cache: Make) -> None:
-    """Tasks, and threads, that compute different keys are all inside the function together; hits do not wait for them."""
+    """SPEC 13: tasks, and threads, that compute different keys are all inside the function together; hits do not wait for them."""
     inside, all_inside = list[int](), Gate("four computations at once")
     barrier = threading.Barrier(4)
     async with make_cache() as cache:
@@ -148,7 +148,7 @@ def test_p08_a_forked_child_computes_while_its_parent_does(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("threads", [2, 8])
 def test_p11_threads_that_ask_together_share_one_run(make_cache: Make, threads: int) -> None:
-    """Threads that call with the same arguments at the same time cause one run and get one result."""
+    """SPEC 13: threads that call with the same arguments at the same time cause one run and get one result."""
     cache, counter = make_cache(), ComputeCounter()
 
     @cache.memoize
@@ -172,7 +172,7 @@ def test_p11_threads_that_ask_together_share_one_run(make_cache: Make, threads: 
 
 
 async def test_p11_tasks_threads_and_loops_share_one_run(make_cache: Make) -> None:
-    """So do tasks of several event loops and threads together, for both kinds of function."""
+    """SPEC 13: tasks of several event loops and threads together share one run, too."""
     counter, release = ComputeCounter(), Gate("the computation")
     async with make_cache() as cache:
 

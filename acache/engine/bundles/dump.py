@@ -28,12 +28,14 @@ async def dump_bundle(
     codec: str | Codec = "pickle",
     timeout: float | None = None,
     files: FileSystem | None = None,
+    at_exit: bool = False,
 ) -> str:
     """Merge ``entries`` into the bundle ``path``, made if there is none, and return the digest of what it holds then.
 
     Of two entries with one key and the same value the older stays; nothing new leaves the file as it is. Old entries are
     kept and signed anew with ``signer``, which must be one that can open the bundle. ``timeout`` is how many seconds to wait
-    for others who dump there, as :func:`~acache.locks.acquire_flock` takes it; ``files`` is the file system, for tests.
+    for others who dump there, as :func:`~acache.locks.acquire_flock` takes it; ``files`` is the file system, for tests; ``at_exit``
+    says that the interpreter is ending, and executors are over.
 
     Atomic: a reader, or a crash at any time, finds the old bundle or the new one, which is on the disk when this returns.
     Cancelled, it is done completely or not at all before the cancellation goes on.
@@ -50,7 +52,7 @@ async def dump_bundle(
     pairs = cast("Iterable[tuple[Key, Entry]]", entries.items() if isinstance(entries, Mapping) else entries)
     job = Job(REAL_FILES if files is None else files, place, list(pairs), get_codec(codec), signer)
     await in_thread(check_home, job.files, place)
-    async with acquire_flock(file_lock(f"{place}.lock"), timeout):
+    async with acquire_flock(file_lock(f"{place}.lock", in_executor=not at_exit), timeout):
         with _shield():
             return await long_in_thread_to_the_end(merge, job)
 
