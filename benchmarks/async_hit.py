@@ -124,7 +124,7 @@ async def _other_paths(size: int) -> dict[str, Measure]:
 
     return {
         "acache, plain arguments": await _one_key(ours(None), size),
-        "acache, a tuple as argument": ambiguous,
+        "acache, a list as argument": ambiguous,
         "acache, inside isolate()": scoped,
         "the function itself": await _one_key(answer, size),
     }

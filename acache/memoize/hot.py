@@ -5,9 +5,10 @@ equal arguments to it. A cell points at the memory tier's live entry. Eviction, 
 and a dead entry sends the call down the full path, which points the cell at the next one.
 
 Equality of arguments must not be coarser than equality of keys. ``typed=True`` looks at the arguments' own types only, so
-a call whose arguments are not all of the types below (containers may hold ``1`` or ``True``, ``0.0`` equals ``-0.0``, a
-class may define any equality, an object may change) gets no cell and takes the full path. So no cell keeps an object of
-a caller's class alive either.
+that is enough only for arguments of the exact types below. Tuples of them are taken apart, types and all, and found in a
+second table: ten times as slow as the first, five times as fast as making a key. A call with anything else (``0.0``
+equals ``-0.0``, a class may define any equality, an object may change) gets no cell and takes the full path. So no cell keeps
+an object of a caller's class alive either.
 
 The two faces are closures, and repeat four lines, because that is what a hit consists of: an instance with a
 ``__call__`` takes half as long again. Hits are not counted here but derived: look-ups less the calls that went on.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine
 from functools import lru_cache, wraps
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from acache.context import PLAIN, Scope, current_scope
 from acache.tiers.eviction import DEAD, Node
@@ -27,6 +28,8 @@ __all__ = ("CLOSED", "Cell", "Cells", "Gate", "async_face", "sync_face")
 
 #: Cells a function keeps; a call beyond them takes the full path, which finds the same entry.
 MAX_CELLS: Final = 8192
+#: Tuples in tuples that are taken apart; deeper ones take the full path.
+MAX_DEPTH: Final = 4
 _EXACT: Final = frozenset({int, bool, str, bytes, type(None)})
 #: What an unhashable argument raises too: either way the call has no cell.
 _NO_CELL: Final = TypeError
@@ -80,11 +83,13 @@ class Cells:
     With ``skip``, the first argument (an ignored ``self``) has no part in finding the cell, and is not kept alive.
     """
 
-    __slots__ = ("_before", "_made", "_table", "find", "went_on")
+    __slots__ = ("_before", "_deep", "_made", "_skips", "_table", "find", "went_on")
 
     def __init__(self, *, skip: bool = False) -> None:
         table = self._table = lru_cache(maxsize=MAX_CELLS, typed=True)(self._make)
         self.find: Callable[..., Cell] = _without_first(table) if skip else table
+        self._deep = lru_cache(maxsize=MAX_CELLS)(self._make_deep)
+        self._skips = int(skip)
         #: Hits before the cells were last forgotten.
         self._before = 0
         self._made = 0
@@ -95,12 +100,26 @@ class Cells:
         """Lead no call to an entry any more before the full path has found it: keys have changed."""
         self._before = self.hits
         self._table.cache_clear()
+        self._deep.cache_clear()
         self._made = self.went_on = 0
 
     @property
     def hits(self) -> int:
         """How many calls the hot path has served."""
-        return self._before + max(0, self._table.cache_info().hits + self._made - self.went_on)
+        found = self._table.cache_info().hits + self._deep.cache_info().hits
+        return self._before + max(0, found + self._made - self.went_on)
+
+    def find_deep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cell | None:
+        """Return the cell of a call with tuples among its arguments; ``None`` for a call that has none."""
+        parts: list[object] = []
+        for value in args[self._skips :]:
+            if not _take_apart(value, parts, MAX_DEPTH):
+                return None
+        for name, value in kwargs.items():
+            parts.append(name)
+            if not _take_apart(value, parts, MAX_DEPTH):
+                return None
+        return self._deep(tuple(parts))
 
     def _make(self, *args: object, **kwargs: object) -> Cell:
         for value in (*args, *kwargs.values()):
@@ -109,6 +128,23 @@ class Cells:
                 raise _NO_CELL  # and the table keeps nothing
         self._made += 1
         return Cell()
+
+    def _make_deep(self, _parts: tuple[object, ...]) -> Cell:
+        self._made += 1
+        return Cell()
+
+
+def _take_apart(value: object, parts: list[object], depth: int) -> bool:
+    """Add what tells ``value`` from every other to ``parts``; tell whether that can be done."""
+    kind = type(value)
+    if kind is tuple:
+        items = cast("tuple[object, ...]", value)
+        # A length before the items: where one tuple ends and the next begins is told apart too.
+        parts.append((len(items),))
+        return depth > 0 and all(_take_apart(item, parts, depth - 1) for item in items)
+    parts.append(kind)
+    parts.append(value)
+    return kind in _EXACT or (kind is float and value != 0.0)
 
 
 def _without_first(find: Callable[..., Cell]) -> Callable[..., Cell]:
@@ -128,7 +164,8 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
             return await call(args, kwargs, None)
 
         return cold_face
-    cells, find, now, gate = subject.cells, subject.cells.find, subject.now, subject.gate
+    cells, find, find_deep = subject.cells, subject.cells.find, subject.cells.find_deep
+    now, gate = subject.now, subject.gate
 
     @wraps(function)
     async def face(*args: Any, **kwargs: Any) -> Any:
@@ -137,7 +174,10 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
         try:
             cell = find(*args, **kwargs)
         except TypeError:
-            return await call(args, kwargs, None)
+            deep = find_deep(args, kwargs)
+            if deep is None:
+                return await call(args, kwargs, None)
+            cell = deep
         node = cell.node
         value, until = node.value, cell.until  # first the value, then whether it was still live
         if node.live:
@@ -165,7 +205,8 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
             return call(args, kwargs, None)
 
         return cold_face
-    cells, find, now, gate = subject.cells, subject.cells.find, subject.now, subject.gate
+    cells, find, find_deep = subject.cells, subject.cells.find, subject.cells.find_deep
+    now, gate = subject.now, subject.gate
 
     @wraps(function)
     def face(*args: Any, **kwargs: Any) -> Any:
@@ -174,7 +215,10 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
         try:
             cell = find(*args, **kwargs)
         except TypeError:
-            return call(args, kwargs, None)
+            deep = find_deep(args, kwargs)
+            if deep is None:
+                return call(args, kwargs, None)
+            cell = deep
         node = cell.node
         value, until = node.value, cell.until  # as above
         if node.live:

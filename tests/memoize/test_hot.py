@@ -48,7 +48,9 @@ async def test_a_hot_hit_builds_no_key(cache: FastCache, define: Define, call: C
     assert f.cache_info().hits == 9
 
 
-@pytest.mark.parametrize("value", [(1,), [1], {1: 2}, 0.0, frozenset({1}), range(3)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [([1],), [1], {1: 2}, 0.0, (0.0,), (((((1,),),),),), frozenset({1}), range(3)], ids=repr
+)
 async def test_coarse_equality_takes_the_full_path(
     cache: FastCache, define: Define, call: Call, keys_built: list[object], value: Any
 ) -> None:
@@ -63,6 +65,45 @@ async def test_coarse_equality_takes_the_full_path(
         assert await call(f, value) == repr(value)
     assert len(keys_built) == 3
     assert f.cache_info().hits == 2
+
+
+EQUAL: tuple[tuple[Any, ...], ...] = (
+    *((1,), (True,), (1.0,), ((1,),), ((True,),), ((), 1), ((1,), ()), (1, ()), (), ((),), ("a", "b"), (("a",), "b")),
+    *((b"a", "b"), (None,), (("a", "b"),), ("int", 1), (int("1"), "x"), (2.5,)),
+)
+
+
+async def test_tuples_are_taken_apart(cache: FastCache, define: Define, call: Call, keys_built: list[object]) -> None:
+    """Tuples of exact types have a hot path too, and equal ones of other types, or of another shape, have another result."""
+
+    @cache.memoize
+    @define
+    def f(x: Any, *, flags: Any = ()) -> str:
+        return repr((x, flags))
+
+    for _ in range(3):
+        for value in EQUAL:
+            assert await call(f, value) == repr((value, ()))
+            assert await call(f, 1, flags=value) == repr((1, value))
+    assert len(keys_built) == 2 * len(EQUAL)
+    assert f.cache_info().hits == 4 * len(EQUAL)
+
+
+async def test_a_method_ignores_itself_there_too(cache: FastCache) -> None:
+    """An ignored ``self`` has no part in finding the cell of a call with tuples, and is not kept alive."""
+
+    class Compiler:
+        @cache.memoize(ignore=("self",))
+        async def build(self, flags: tuple[str, ...]) -> int:
+            return id(self)
+
+    first = Compiler()
+    built = await first.build(("-O2",))
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None
+    assert await Compiler().build(("-O2",)) == built
 
 
 async def test_arguments_of_user_classes_are_not_kept_alive(cache: FastCache, define: Define, call: Call) -> None:
