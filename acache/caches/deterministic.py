@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, cast, final, get_args
@@ -19,7 +19,7 @@ from weakref import WeakSet
 from acache import config
 from acache.bridge import run_sync
 from acache.caches.base import Cache
-from acache.codecs import Signer, configured_signer
+from acache.codecs import Codec, Signer, configured_signer
 from acache.engine import Determinism, Strictness
 from acache.engine.bundles import dump_bundle
 from acache.engine.bundles.place import absolute
@@ -103,22 +103,24 @@ class DeterministicCache(Cache):
         """Write every result that this process has used into the bundle ``path``, and return the path.
 
         By default it is ``dcache_dump/imc.save`` below the directory of the disk tier. A bundle that is there is added to. ``None`` if
-        there is nothing to write. Atomic. Raises
+        there is nothing to write. Atomic, for the functions of each codec. Raises
         :class:`~acache.exceptions.DeterministicCachingIMCDumpConflictError` if the bundle holds another result for a key, and as
         :func:`acache.engine.bundles.dump_bundle`.
         """
         return await self._dump(path, at_exit=False)
 
     async def _dump(self, path: str | os.PathLike[str] | None, *, at_exit: bool) -> Path | None:
-        count = len(self._determinism.used)
-        entries = await self._used_entries()
-        if not entries:
+        used = dict(self._determinism.used)
+        groups = await self._by_codec(used)
+        if not groups:
             return None
         if path is None:
             await in_thread(_make_private, str(self._dump_path.parent))
         target = absolute(self._dump_path if path is None else path)
-        await dump_bundle(target, entries, signer=self._signer, at_exit=at_exit)
-        self._dumped = count
+        for codec, entries in groups.items():
+            chosen = "pickle" if codec is None else codec
+            await dump_bundle(target, entries, signer=self._signer, codec=chosen, at_exit=at_exit)
+        self._dumped = len(used)
         return Path(target)
 
     async def aclose(self) -> None:
@@ -129,9 +131,14 @@ class DeterministicCache(Cache):
         await self.dump_quietly(at_exit=False)
         await super().aclose()
 
-    async def _used_entries(self) -> dict[Key, Entry]:
-        found = {key: await self.tier.find(key, codec) for key, codec in list(self._determinism.used.items())}
-        return {key: hit[0] for key, hit in found.items() if hit is not None}
+    async def _by_codec(self, used: Mapping[Key, Codec | None]) -> dict[Codec | None, dict[Key, Entry]]:
+        """Return what there still is of the keys that were used, by the codec of their functions."""
+        groups: dict[Codec | None, dict[Key, Entry]] = {}
+        for key, codec in used.items():
+            found = await self.tier.find(key, codec)
+            if found is not None:
+                groups.setdefault(codec, {})[key] = found[0]
+        return groups
 
     async def dump_quietly(self, *, at_exit: bool) -> None:
         """Dump what was used since the last time, if this cache is to; log what fails. For its end."""

@@ -239,4 +239,10 @@ async def run_together(code: str, *args: object, count: int) -> list[Any]:
     async with running(code, *args, count=count) as programs:
         for program in programs:
             program.go()
-        return [await asyncio.to_thread(program.result) for program in programs]
+        # All of them, also when one has failed: one that is killed leaves what it was writing.
+        results = [asyncio.to_thread(program.result) for program in programs]
+        ends = await asyncio.gather(*results, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return ends

@@ -14,6 +14,7 @@ from acache import DeterministicCache, DiskTier, Hit, MemoryTier, isolate
 from acache.exceptions import (
     BundleError,
     ConfigurationError,
+    DeterminismLostError,
     DeterministicCachingDisabledError,
     DeterministicCachingIMCDumpConflictError,
     DeterministicCachingInvalidConfigurationError,
@@ -21,6 +22,7 @@ from acache.exceptions import (
     StrictDeterministicCachingInsertionError,
     StrictDeterministicCachingKeyNotFoundError,
 )
+from acache.testing import FaultyTier
 from tests.acceptance.support import MakeWorker, Shared, choosing, run_aside, run_together
 
 if TYPE_CHECKING:
@@ -209,6 +211,22 @@ async def test_workers_of_the_fleet_agree(make_worker: MakeWorker, tmp_path: Pat
     answers = await asyncio.gather(*[worker(1) for worker in fleet])
     assert len(set(answers)) == 1
     assert [await worker(1) for worker in fleet] == answers
+
+
+async def test_what_cannot_be_shared_is_not_used(make_worker: MakeWorker, tmp_path: Path) -> None:
+    """SPEC 16: a result that the deciding tier did not take is an error, is kept nowhere else, and is not the next answer."""
+    shared, runs = FaultyTier(Shared()), list[int]()
+    cache = make_worker(MemoryTier(), DiskTier(tmp_path / "mine"), shared, consistency="global")
+    f = cache.memoize(choosing("me", runs))
+    shared.fail("write")
+    for _ in range(2):
+        with pytest.raises(DeterminismLostError, match="choose"):
+            await f(1)
+    assert [await tier.contains(f.cache_key(1)) for tier in cache.tier.tiers] == [False] * len(cache.tier.tiers)
+    shared.heal()
+    other = make_worker(MemoryTier(), shared, consistency="global").memoize(choosing("other"))
+    assert [await other(1), await f(1)] == ["1 by other"] * 2
+    assert runs == [1, 1]
 
 
 # --- dumps --------------------------------------------------------------------------------------------------------------

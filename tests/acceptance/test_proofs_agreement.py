@@ -12,10 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import anyio
 import pytest
 
-from acache import Cache, CallEvent, DeterministicCache, DiskTier, FastCache, Hit, MemoryTier
-from acache.exceptions import BundleError, DeterministicCachingIMCDumpConflictError, ValueEncodingError
+from acache import Cache, CallEvent, DeferredRecording, DeterministicCache, DiskTier, FastCache, Hit, MemoryTier
+from acache.exceptions import (
+    BundleError,
+    DeferredRecordingDroppedError,
+    DeterministicCachingIMCDumpConflictError,
+    ValueEncodingError,
+)
 from tests.acceptance.support import MakeWorker, choosing, run, run_aside, run_together, temporaries
 
 # --- P16: dumps that fail -----------------------------------------------------------------------------------------------
@@ -29,12 +35,18 @@ class Handle:
 
 
 class HandleCodec:
-    """Stores that there was a handle."""
+    """Stores that there was a handle, once."""
 
     name = "handle"
     data_only = True
 
+    def __init__(self) -> None:
+        self.stored = 0
+
     def encode(self, value: object) -> bytes:
+        self.stored += 1
+        if self.stored > 1:
+            raise ValueEncodingError(value, self.name)
         return b"handle"
 
     def decode(self, data: memoryview) -> Handle:
@@ -162,6 +174,43 @@ async def test_p18_a_loser_agrees_if_it_was_asked_to(tmp_path: Path, kind: Calla
     assert calls == [(outcome, False), ("hit", None), ("hit", None)]
     await mine.aclose()
     await theirs.aclose()
+
+
+async def test_p18_deferred_results_agree_too(make_worker: MakeWorker) -> None:
+    """SPEC 11: workers whose stored forms come later wait for them, and all use the first; one that is dropped is an error."""
+    recordings: list[DeferredRecording] = []
+
+    def encode(value: str) -> DeferredRecording:
+        recordings.append(DeferredRecording())
+        return recordings[-1]
+
+    async def calls(n: int) -> list[asyncio.Task[str]]:
+        tasks = [asyncio.create_task(worker(n)) for worker in workers]
+        with anyio.fail_after(30):
+            while len(recordings) < 2:
+                await asyncio.sleep(0)
+        return tasks
+
+    workers = [
+        make_worker().memoize(flight="process", custom_result_encoder=encode, custom_result_decoder=str.title)(
+            choosing(name)
+        )
+        for name in ("one", "two")
+    ]
+    waiting = await calls(1)
+    assert not any(task.done() for task in waiting)
+    for recording in recordings:
+        recording.finalize("final " + str(recordings.index(recording)))
+    answers = [await task for task in waiting]
+    assert answers in (["Final 0"] * 2, ["Final 1"] * 2)
+    assert [await worker(1) for worker in workers] == answers
+    recordings.clear()
+    waiting = await calls(2)
+    recordings.clear()
+    with anyio.fail_after(30):
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(end) for end in ends] == [DeferredRecordingDroppedError] * 2
+    assert [await worker(1) for worker in workers] == answers
 
 
 OPTIMISED = """

@@ -414,6 +414,27 @@ async def test_dump_and_load(opened: Opened, tmp_path: Path) -> None:
         await cache.aclose()
 
 
+async def test_every_function_dumps_by_its_own_codec(opened: Opened, tmp_path: Path) -> None:
+    """Results that only their function's codec can encode are dumped, and loaded, with it."""
+    cache = opened()
+
+    async def text(n: int) -> dict[str, int]:
+        return {"n": n}
+
+    async def data(n: int) -> bytes:
+        return bytes(n)
+
+    for f, codec in ((text, "json"), (data, "raw"), (_choose, None)):
+        await cache.memoize(codec=codec)(f)(3)
+    path = tmp_path / "bundle"
+    assert await cache.dump(path) == path
+    strict = opened(strict="pre_populated")
+    await strict.load(path)
+    served = [await strict.memoize(codec=codec)(f)(3) for f, codec in ((text, "json"), (data, "raw"), (_choose, None))]
+    assert served == [{"n": 3}, bytes(3), "raw"]
+    await strict.aclose()
+
+
 async def test_a_conflict_is_not_merged(opened: Opened, tmp_path: Path) -> None:
     """A dump of another result for a key that the bundle holds is refused and changes nothing."""
     cache = opened()

@@ -61,13 +61,15 @@ class Bundle:
         reader = await in_thread(open_reader, REAL_FILES if files is None else files, place, signer)
         return cls(place, reader, chosen)
 
-    async def read(self, key: Key) -> Entry | None:
+    async def read(self, key: Key, codec: Codec | None = None) -> Entry | None:
         """Return the entry under ``key``, expired or not, or ``None`` if there is none.
+
+        ``codec`` is what this entry was dumped with (default: the bundle's).
 
         Raises :class:`~acache.exceptions.EntryRejectedError`, before anything is decoded, if what was stored is damaged or
         of another codec; and :class:`~acache.exceptions.ValueDecodingError` if it cannot be decoded.
         """
-        return await in_thread(self._opened().read, key, self._codec)
+        return await in_thread(self._opened().read, key, self._codec if codec is None else codec)
 
     async def keys(self) -> AsyncIterator[Key]:
         """Iterate over the keys, in order. Raises :class:`~acache.exceptions.EntryRejectedError` for damage."""

@@ -58,7 +58,7 @@ class BundleTier(Tier):
         await self._open_named()
         for path in list(self._bundles):
             bundle = self._bundles[path] or await self._reopen(path)
-            entry = await bundle.read(key)
+            entry = await bundle.read(key, codec)
             if entry is not None:
                 return entry
         return None
