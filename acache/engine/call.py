@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,8 +13,10 @@ from typing import Any, Final, final
 
 from acache.engine.freshness import Freshness
 from acache.engine.options import Options
+from acache.locks import Limiter
 from acache.stats import CallCounters
-from acache.types import Key
+from acache.tiers.base import Tier
+from acache.types import Entry, Key
 
 __all__ = ("Call", "Failure", "Found")
 
@@ -45,8 +48,16 @@ class Call:
     stores: bool = True
     #: When the caller was last served without asking, in monotonic seconds.
     used: float = -math.inf
+    #: Look into the tiers for what is stored, together with others; ``None``: alone.
+    find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None
+    #: Lets so many computations of the function run at once.
+    limiter: Limiter | None = None
     #: Say what the key was made of, as digests by name. Called before the function, which may change its arguments.
     factors: Callable[[], Mapping[str, str]] = _none
+
+    def place(self) -> AbstractAsyncContextManager[None]:
+        """Have a place among the computations that may run at once. Raises as :meth:`acache.locks.Limiter.hold`."""
+        return nullcontext() if self.limiter is None else self.limiter.hold(wait=self.blocked is None)
 
 
 @final

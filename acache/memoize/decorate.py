@@ -60,6 +60,8 @@ class MemoizeOptions(TypedDict, total=False):
     typed: bool
     #: How far one computation serves; default: as far as the tiers reach.
     flight: FlightLevel | None
+    #: How many computations of the function may run at once, over all tasks, loops and threads. Default: any number.
+    max_concurrency: int | None
     #: How results become bytes: "pickle", "json", "raw" or a codec. Default: the tier's own.
     codec: Codec | str | None
     #: Whether callers share the stored object.
@@ -207,6 +209,7 @@ class Studio:
             engine=self.engine,
             gate=self._gate(schema),
             counters=self.registry.admit(recipe, function, trusted=key is not None),
+            limiter=self.registry.limiter(recipe, options.get("max_concurrency")),
             # What a callable reads besides the arguments is unknown: such keys are made anew for every call.
             hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),
             skip_self=_first_parameter(function) in ignore,

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,7 @@ from acache.engine import Call, Engine, Explanation, Failure, Options, Route, Ve
 from acache.exceptions import BridgeError, ConfigurationError
 from acache.flight import LeaderLost
 from acache.keys import KeyRecipe
+from acache.locks import Limiter
 from acache.memoize.hot import Cell, Cells, Gate, async_face, sync_face
 from acache.stats import CacheInfo, CallCounters
 from acache.types import MISSING, Hit, Key
@@ -80,6 +82,7 @@ class Memoized:
         counters: CallCounters,
         hot: bool,
         skip_self: bool = False,
+        limiter: Limiter | None = None,
     ) -> None:
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -95,6 +98,7 @@ class Memoized:
         self.gate = gate
         self.counters = counters
         self.cells = Cells(skip=skip_self)
+        self._limiter = limiter
         self._params_encoder = params_encoder
         # A hit of a function with idle= has to be noted.
         self.idle = options.timing.idle
@@ -135,6 +139,7 @@ class Memoized:
             gate=self.gate,
             counters=self.counters,
             hot=False,
+            limiter=self._limiter,
         )
 
     # --- keys -----------------------------------------------------------------------------------------------------
@@ -175,8 +180,7 @@ class Memoized:
         route = self.engine.route(self.verb, current_scope())
         compute = partial(self._compute, args, kwargs)
         if route is Route.BYPASS:
-            self.engine.bypass(self.recipe.label, self.counters)
-            return await compute()
+            return await self._bypass(compute)
         used = -math.inf if cell is None else cell.used
         call = self._call(await self.prepare(args, kwargs), compute, started, used=used)
         value = await self.engine.run(call, route)
@@ -192,7 +196,8 @@ class Memoized:
         body = partial(self.function, *args, **kwargs)
         if route is Route.BYPASS:
             self.engine.bypass(self.recipe.label, self.counters)
-            return body()
+            with nullcontext() if self._limiter is None else self._limiter.hold_sync(wait=not in_event_loop()):
+                return body()
         prepared = self.key(args, kwargs)
         used = -math.inf if cell is None else cell.used
         hit, value = self._peek(prepared, args, kwargs, route, started, used)
@@ -228,6 +233,12 @@ class Memoized:
         call = self._call(prepared, partial(self._compute, args, kwargs), started, used=used)
         return self.engine.run_now(call, route)
 
+    async def _bypass(self, compute: Callable[[], Awaitable[Any]]) -> Any:
+        """Run the function without the cache; what it computes with is as limited as ever."""
+        self.engine.bypass(self.recipe.label, self.counters)
+        async with nullcontext() if self._limiter is None else self._limiter.hold():
+            return await compute()
+
     async def _compute(self, args: Args, kwargs: Kwargs) -> Any:
         if self.is_async:
             return await self.function(*args, **kwargs)
@@ -253,6 +264,7 @@ class Memoized:
             blocked,
             behind,
             used=used,
+            limiter=self._limiter,
             factors=prepared.factors,
         )
 
@@ -311,8 +323,7 @@ class Memoized:
         route = self.engine.route("record", current_scope())
         compute = partial(self._compute, args, kwargs)
         if route is Route.BYPASS:
-            self.engine.bypass(self.recipe.label, self.counters)
-            return await compute()
+            return await self._bypass(compute)
         return await self.engine.run(self._call(await self.prepare(args, kwargs), compute), route)
 
     async def cache_explain(self, *args: Any, **kwargs: Any) -> Explanation:

@@ -33,7 +33,7 @@ from acache.locks import Lock, acquire_lock
 from acache.stats import TierCounters, TierStatistics
 from acache.types import MISSING, Entry, Hit, Key, Missing, Written
 
-__all__ = ("Tier", "count_stored", "encoded_keys")
+__all__ = ("Tier", "attempt", "count_stored", "encoded_keys")
 
 _log = logging.getLogger("acache")
 
@@ -164,13 +164,13 @@ class Tier(ABC):
         found = self._read_now(key, codec)
         if found is not None:
             return self._counted(key, None if found is MISSING else found)
-        return self._accepted(key, await _outcome(self._read(key, codec)))
+        return self._accepted(key, await attempt(self._read(key, codec)))
 
     async def read_many(self, keys: Collection[Key], codec: Codec | None = None) -> dict[Key, Entry]:
         """Return the live entries among those under ``keys``, in one round trip; otherwise as :meth:`read`."""
         found: dict[Key, Entry] = {}
         asked = tuple(dict.fromkeys(keys))
-        outcomes = await _outcome(self._read_many(asked, codec)) if asked else ()
+        outcomes = await attempt(self._read_many(asked, codec)) if asked else ()
         if isinstance(outcomes, Exception):
             outcomes = [outcomes] * len(asked)
         errors: list[CacheError] = []
@@ -201,7 +201,7 @@ class Tier(ABC):
 
         Raises :class:`~acache.exceptions.ValueEncodingError` when ``codec`` cannot encode the value.
         """
-        written = self._noted(key, await _outcome(self._write(key, entry, codec, replace=replace)))
+        written = self._noted(key, await attempt(self._write(key, entry, codec, replace=replace)))
         if isinstance(written, CacheError):
             raise written
         return written
@@ -213,7 +213,7 @@ class Tier(ABC):
 
         Instead of being raised, an error stands in the place of what it is about. Each entry is atomic by itself.
         """
-        outcomes = await _outcome(self._write_many(entries, codec, replace=replace)) if entries else ()
+        outcomes = await attempt(self._write_many(entries, codec, replace=replace)) if entries else ()
         if isinstance(outcomes, Exception):
             outcomes = [outcomes] * len(entries)
         return {key: self._noted(key, outcome) for key, outcome in zip(entries, outcomes, strict=True)}
@@ -258,13 +258,13 @@ class Tier(ABC):
 
     async def _read_many(self, keys: Sequence[Key], codec: Codec | None) -> Sequence[Entry | Exception | None]:
         """Do as _read() for each key, an error in the place of what raised it; a backend that has a faster way takes it."""
-        return [await _outcome(self._read(key, codec)) for key in keys]
+        return [await attempt(self._read(key, codec)) for key in keys]
 
     async def _write_many(
         self, entries: Mapping[Key, Entry], codec: Codec | None, *, replace: bool
     ) -> Sequence[Written | Exception]:
         """Do as _write() for each entry; otherwise as _read_many()."""
-        return [await _outcome(self._write(key, entry, codec, replace=replace)) for key, entry in entries.items()]
+        return [await attempt(self._write(key, entry, codec, replace=replace)) for key, entry in entries.items()]
 
     @abstractmethod
     async def _remove(self, key: Key) -> bool:
@@ -362,7 +362,7 @@ def encoded_keys(keys: Iterable[Any]) -> dict[Any, Key]:
     return {key: encode_key(key) for key in dict.fromkeys(keys)}
 
 
-async def _outcome(call: Awaitable[T]) -> T | Exception:
+async def attempt(call: Awaitable[T]) -> T | Exception:
     """Return what ``call`` comes to, its error too."""
     try:
         return await call
