@@ -6,6 +6,7 @@ from acache.engine.bulk import look_up_many as look_up_many
 from acache.engine.bulk import put_many as put_many
 from acache.engine.bulk import run_many as run_many
 from acache.engine.call import Call as Call
+from acache.engine.call import Costed as Costed
 from acache.engine.call import Failure as Failure
 from acache.engine.call import Found as Found
 from acache.engine.core import Engine as Engine
@@ -34,6 +35,7 @@ __all__ = (
     "CacheExceptions",
     "Call",
     "CopyMode",
+    "Costed",
     "DeferredRecording",
     "Determinism",
     "Engine",

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 from acache.engine.freshness import Freshness
 from acache.engine.options import Options
@@ -18,7 +18,7 @@ from acache.stats import CallCounters
 from acache.tiers.base import Tier
 from acache.types import Entry, Key
 
-__all__ = ("Call", "Failure", "Found")
+__all__ = ("Call", "Costed", "Failure", "Found")
 
 _NO_FACTORS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -79,6 +79,13 @@ class Found:
     agreed: bool = False
     freshness: Freshness = Freshness.FRESH
     ttl: float | None = None
+
+
+class Costed(NamedTuple):
+    """A result that knows the seconds it took: its share of a computation for several keys."""
+
+    value: Any
+    cost: float
 
 
 @final

@@ -20,7 +20,7 @@ from typing import Any, final
 from acache.config import settings
 from acache.context import Scope
 from acache.engine.background import Background
-from acache.engine.call import Call, Failure, Found
+from acache.engine.call import Call, Costed, Failure, Found
 from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.determinism import Determinism
 from acache.engine.explain import Explanation, explain
@@ -412,6 +412,8 @@ class Engine:
         started = self.clock.monotonic()
         value = await call.compute()
         cost = self.clock.monotonic() - started
+        if isinstance(value, Costed):
+            value, cost = value
         _refuse_unrepeatable(call.label, value)
         return value, cost
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, final, overload
 
 from acache.clock import Duration
 from acache.codecs import Codec
 from acache.context import DEFAULT_SCHEMA, IsolationSchema, Scope, on_reprobe
-from acache.engine import CacheExceptions, CopyMode, Engine, FlightLevel, OnUnencodable, Options, StoreIf, Ttl, Verb
+from acache.engine import (
+    CacheExceptions,
+    Call,
+    CopyMode,
+    Engine,
+    FlightLevel,
+    OnUnencodable,
+    Options,
+    StoreIf,
+    Ttl,
+    Verb,
+)
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys import KeyRecipe
 from acache.memoize.function import FACE_METHODS, Memoized
@@ -17,8 +29,10 @@ from acache.memoize.hot import CLOSED, Gate
 from acache.memoize.method import MemoizedMethod, is_in_class
 from acache.memoize.protocols import AsyncMemoized, SyncMemoized
 from acache.memoize.registry import Registry
+from acache.tiers.base import Tier
+from acache.types import Entry
 
-__all__ = ("Decorator", "MemoizeOptions", "Studio", "check_options", "memoized_of")
+__all__ = ("Decorator", "MemoizeOptions", "StandIn", "Studio", "check_options", "memoized_of")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,6 +145,15 @@ class Decorator:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """What carries out the calls of a function in its place, and looks for what is stored of them."""
+
+    function: Callable[..., Any]
+    find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]]
+
+
+@final
 class Studio:
     """Where one cache's functions are decorated: its engine, its namespace, its registry, and the gates of hot paths."""
 
@@ -172,8 +195,11 @@ class Studio:
         face = self._face(memoized)
         return MemoizedMethod(memoized, face) if is_in_class(memoized.function) else face
 
-    def memoized(self, function: Any, verb: Verb, options: dict[str, Any]) -> Memoized:
-        """Check the options and build what stands behind a face."""
+    def memoized(self, function: Any, verb: Verb, options: dict[str, Any], stand_in: StandIn | None = None) -> Memoized:
+        """Check the options and build what stands behind a face.
+
+        With a ``stand_in``, ``function`` names the calls, and that carries them out.
+        """
         check_options(options)
         if not callable(function):
             raise ConfigurationError(verb, f"decorate a function, not a {type(function).__name__}")
@@ -199,7 +225,7 @@ class Studio:
         memory = self.engine.chain.memory
         schema = _schema(recipe.label, options.get("ischema"))
         memoized = Memoized(
-            function,
+            function if stand_in is None else stand_in.function,
             verb=verb,
             recipe=recipe,
             options=built,
@@ -210,6 +236,7 @@ class Studio:
             gate=self._gate(schema),
             counters=self.registry.admit(recipe, function, trusted=key is not None),
             limiter=self.registry.limiter(recipe, options.get("max_concurrency")),
+            find=None if stand_in is None else stand_in.find,
             # What a callable reads besides the arguments is unknown: such keys are made anew for every call.
             hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),
             skip_self=_first_parameter(function) in ignore,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import replace
@@ -23,14 +23,15 @@ from acache.context import (
     isolation_here,
     isolation_now,
 )
-from acache.engine import Call, Engine, Explanation, Failure, Options, Route, Verb
+from acache.engine import Call, Costed, Engine, Explanation, Failure, Options, Route, Verb
 from acache.exceptions import BridgeError, ConfigurationError
 from acache.flight import LeaderLost
 from acache.keys import KeyRecipe
 from acache.locks import Limiter
 from acache.memoize.hot import Cell, Cells, Gate, async_face, sync_face
 from acache.stats import CacheInfo, CallCounters
-from acache.types import MISSING, Hit, Key
+from acache.tiers.base import Tier
+from acache.types import MISSING, Entry, Hit, Key
 
 __all__ = ("FACE_METHODS", "Memoized", "Prepared")
 
@@ -83,6 +84,7 @@ class Memoized:
         hot: bool,
         skip_self: bool = False,
         limiter: Limiter | None = None,
+        find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None,
     ) -> None:
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -99,6 +101,8 @@ class Memoized:
         self.counters = counters
         self.cells = Cells(skip=skip_self)
         self._limiter = limiter
+        #: Looks into the tiers for this call and others together.
+        self._find = find
         self._params_encoder = params_encoder
         # A hit of a function with idle= has to be noted.
         self.idle = options.timing.idle
@@ -140,6 +144,7 @@ class Memoized:
             counters=self.counters,
             hot=False,
             limiter=self._limiter,
+            find=self._find,
         )
 
     # --- keys -----------------------------------------------------------------------------------------------------
@@ -160,13 +165,19 @@ class Memoized:
 
     async def prepare(self, args: Args, kwargs: Kwargs) -> Prepared:
         """Make the key of a call."""
-        params: Any = MISSING
-        if self._params_encoder is not None:
-            params = self._params_encoder(*args, **kwargs)
-            if inspect.isawaitable(params):
-                params = await params
         isolated = isolation_now(self.schema, current_scope()) or await isolation(self.schema)
-        return self._prepared(args, kwargs, isolated, params)
+        return self._prepared(args, kwargs, isolated, await self._params(args, kwargs))
+
+    async def prepare_many(self, calls: Iterable[Args], kwargs: Kwargs) -> list[Prepared]:
+        """Make the keys of calls that differ in ``args``."""
+        isolated = isolation_now(self.schema, current_scope()) or await isolation(self.schema)
+        return [self._prepared(args, kwargs, isolated, await self._params(args, kwargs)) for args in calls]
+
+    async def _params(self, args: Args, kwargs: Kwargs) -> Any:
+        if self._params_encoder is None:
+            return MISSING
+        params = self._params_encoder(*args, **kwargs)
+        return await params if inspect.isawaitable(params) else params
 
     def _prepared(self, args: Args, kwargs: Kwargs, isolated: Isolation, params: Any) -> Prepared:
         key = self.recipe.digest(args, kwargs, isolated.key, params)
@@ -237,12 +248,17 @@ class Memoized:
         """Run the function without the cache; what it computes with is as limited as ever."""
         self.engine.bypass(self.recipe.label, self.counters)
         async with nullcontext() if self._limiter is None else self._limiter.hold():
-            return await compute()
+            value = await compute()
+        return value.value if isinstance(value, Costed) else value
 
     async def _compute(self, args: Args, kwargs: Kwargs) -> Any:
         if self.is_async:
             return await self.function(*args, **kwargs)
         return await anyio.to_thread.run_sync(partial(self.function, *args, **kwargs))
+
+    def call_for(self, args: Args, prepared: Prepared) -> Call:
+        """Make the call with ``args``, whose key is known, for the engine."""
+        return self._call(prepared, partial(self._compute, args, {}))
 
     def _call(
         self,
@@ -264,6 +280,7 @@ class Memoized:
             blocked,
             behind,
             used=used,
+            find=self._find,
             limiter=self._limiter,
             factors=prepared.factors,
         )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
 
 from acache.engine import Explanation
 from acache.stats import CacheInfo
 from acache.types import Hit
 
-__all__ = ("AsyncMemoized", "SyncMemoized")
+__all__ = ("AsyncMany", "AsyncMemoized", "SyncMany", "SyncMemoized")
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
+K = TypeVar("K")
+K_contra = TypeVar("K_contra", contravariant=True)
+V = TypeVar("V")
 
 
 class _Memoized(Protocol[P, R]):
@@ -78,3 +81,55 @@ class SyncMemoized(_Memoized[P, R], Protocol[P, R]):
     def __get__(
         self: SyncMemoized[Concatenate[S, Q], R], instance: S, owner: type | None = None, /
     ) -> SyncMemoized[Q, R]: ...
+
+
+class _Many(Protocol[K_contra, V, R_co]):
+    """What both kinds of functions over many keys have; ``cache_*`` are about one key."""
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]: ...
+    @property
+    def __name__(self) -> str: ...
+    async def aio(self, keys: Iterable[K_contra], /) -> R_co:
+        """Load from a task."""
+        ...
+
+    def sync(self, keys: Iterable[K_contra], /) -> R_co:
+        """Load from a plain thread, which is blocked meanwhile."""
+        ...
+
+    async def cache_get(self, key: K_contra, /) -> Hit[V] | None: ...
+    async def cache_set(self, value: V, key: K_contra, /) -> bool: ...
+    async def cache_contains(self, key: K_contra, /) -> bool: ...
+    async def cache_invalidate(self, key: K_contra, /) -> bool: ...
+    async def cache_refresh(self, key: K_contra, /) -> V: ...
+    async def cache_explain(self, key: K_contra, /) -> Explanation: ...
+    async def cache_touch(self, key: K_contra, /) -> bool: ...
+    async def cache_clear(self) -> None: ...
+    def cache_key(self, key: K_contra, /) -> str: ...
+    def cache_info(self) -> CacheInfo: ...
+    def cache_parameters(self) -> dict[str, Any]: ...
+
+
+class AsyncMany(_Many[K_contra, V, R_co], Protocol[K_contra, V, R_co]):
+    """A memoized ``async def`` over many keys."""
+
+    def __call__(self, keys: Iterable[K_contra], /) -> Coroutine[Any, Any, R_co]:
+        """Return the results for ``keys``, computing those that are not stored."""
+        ...
+
+    async def one(self, key: K_contra, /) -> V:
+        """Return the result for ``key``; :class:`~acache.exceptions.AbsentKeyError` if there is none."""
+        ...
+
+
+class SyncMany(_Many[K_contra, V, R_co], Protocol[K_contra, V, R_co]):
+    """A memoized ``def`` over many keys. It runs in worker threads, for several callers at once."""
+
+    def __call__(self, keys: Iterable[K_contra], /) -> R_co:
+        """Return the results for ``keys``, computing those that are not stored."""
+        ...
+
+    def one(self, key: K_contra, /) -> V:
+        """Return the result for ``key``; :class:`~acache.exceptions.AbsentKeyError` if there is none."""
+        ...
