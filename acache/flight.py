@@ -28,7 +28,7 @@ from acache import exceptions
 from acache.exceptions import BridgeError, RecursiveCallError
 from acache.types import MISSING, Key, Missing
 
-__all__ = ("Flight", "FlightTable", "LeaderLost", "computing_for", "current_flight")
+__all__ = ("Flight", "FlightTable", "LeaderLost", "computing_for", "current_flight", "is_alive", "wake")
 
 T = TypeVar("T")
 
@@ -217,7 +217,12 @@ class FlightTable:
             flight.landing = True
             flight.interim = interim
             futures = flight.dismiss()
-        _wake(futures, value)
+        wake(futures, value)
+
+    def ground(self, flight: Flight[Any]) -> None:
+        """Take the right to publish from ``flight``; later callers start a new one."""
+        with _mutex:
+            self._ground(flight)
 
     def invalidate(self, key: Key) -> None:
         """Take the right to publish from the flight of ``key``: its waiters get its result, later callers a new one."""
@@ -246,7 +251,7 @@ class FlightTable:
         loop = asyncio.get_running_loop()
         with _mutex:
             flight = self._flights.get(key)
-            if flight is not None and not _is_alive(flight, loop):
+            if flight is not None and not is_alive(flight, loop):
                 self._ground(flight)
                 flight = None
             leads = flight is None
@@ -303,7 +308,7 @@ class FlightTable:
         while not future.done():
             await asyncio.wait({future}, timeout=FOREIGN_CHECK)
             # A loop between two runs is no longer alive either, but may only be between two runs: look twice.
-            strikes = 0 if _is_alive(flight, None) else strikes + 1
+            strikes = 0 if is_alive(flight, None) else strikes + 1
             if not future.done() and (strikes > 1 or flight.loop.is_closed()):
                 with _mutex:
                     self._ground(flight)
@@ -331,7 +336,7 @@ class FlightTable:
         with _mutex:
             self._remove(flight)
             futures = flight.settle(value, error)
-        _wake(futures, MISSING)
+        wake(futures, MISSING)
 
     def _remove(self, flight: Flight[Any]) -> None:
         if self._flights.get(flight.key) is flight:
@@ -378,7 +383,8 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _is_alive(flight: Flight[Any], here: asyncio.AbstractEventLoop | None) -> bool:
+def is_alive(flight: Flight[Any], here: asyncio.AbstractEventLoop | None) -> bool:
+    """Tell whether the loop of ``flight`` runs, which it does if it is ``here``."""
     return flight.loop is here or flight.loop.is_running()
 
 
@@ -389,7 +395,7 @@ def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object],
         return
 
 
-def _wake(futures: set[asyncio.Future[T | Missing]], outcome: T | Missing) -> None:
+def wake(futures: set[asyncio.Future[T | Missing]], outcome: T | Missing) -> None:
     """Wake the waiters: here at once, on other loops by one call for each loop."""
     here = _running_loop()
     elsewhere: dict[asyncio.AbstractEventLoop, list[asyncio.Future[T | Missing]]] = {}

@@ -132,7 +132,7 @@ class Cache:
     ) -> Memoized:
         known = memoized_of(function)
         if known is None or known.engine is not self._engine:
-            raw = function if known is None else known.function
+            raw = function if known is None else known.raw
             known = self.studio.registry.find(raw) or self.studio.memoized(raw, "memoize", {})
         return known.variant(schema, params_encoder, encoder=encoder, decoder=decoder)
 

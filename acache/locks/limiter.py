@@ -7,7 +7,7 @@ down the same call, is let through: a limited function may call itself.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final, final
 
@@ -86,4 +86,5 @@ class Limiter(Turnstile):
         finally:
             place.is_held = False
             self.release()
-            _places.reset(before)
+            with suppress(ValueError):  # an async generator is cleaned up in another context, which is not told
+                _places.reset(before)

@@ -12,6 +12,7 @@ from acache.memoize.many import MemoizeManyOptions as MemoizeManyOptions
 from acache.memoize.method import unbound as unbound
 from acache.memoize.protocols import AsyncMany as AsyncMany
 from acache.memoize.protocols import AsyncMemoized as AsyncMemoized
+from acache.memoize.protocols import StreamMemoized as StreamMemoized
 from acache.memoize.protocols import SyncMany as SyncMany
 from acache.memoize.protocols import SyncMemoized as SyncMemoized
 from acache.memoize.registry import add_infos as add_infos
@@ -26,6 +27,7 @@ __all__ = (
     "MemoizeManyOptions",
     "MemoizeOptions",
     "Memoized",
+    "StreamMemoized",
     "Studio",
     "SyncMany",
     "SyncMemoized",

@@ -33,7 +33,7 @@ from acache.stats import CacheInfo, CallCounters
 from acache.tiers.base import Tier
 from acache.types import MISSING, Entry, Hit, Key
 
-__all__ = ("FACE_METHODS", "Memoized", "Prepared")
+__all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared")
 
 #: What a memoized function has besides being callable.
 FACE_METHODS: Final = (
@@ -52,6 +52,9 @@ FACE_METHODS: Final = (
     "cache_with",
     "sync",
 )
+
+#: What functions have too that are called otherwise: over many keys, and with streams for results.
+ENTRY_METHODS: Final = tuple(name for name in FACE_METHODS if name.startswith("cache_") and name != "cache_with")
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -85,8 +88,13 @@ class Memoized:
         skip_self: bool = False,
         limiter: Limiter | None = None,
         find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None,
+        raw: Callable[..., Any] | None = None,
     ) -> None:
         self.function = function
+        #: What was decorated; ``function`` may carry out its calls in its place.
+        self.raw = function if raw is None else raw
+        #: How many bytes of a stream are stored at most; ``None``: its results are no streams.
+        self.stream_limit: int | None = None
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - asks how it is called, not whether
         )
@@ -100,7 +108,7 @@ class Memoized:
         self.gate = gate
         self.counters = counters
         self.cells = Cells(skip=skip_self)
-        self._limiter = limiter
+        self.limiter = limiter
         #: Looks into the tiers for this call and others together.
         self._find = find
         self._params_encoder = params_encoder
@@ -143,8 +151,9 @@ class Memoized:
             gate=self.gate,
             counters=self.counters,
             hot=False,
-            limiter=self._limiter,
+            limiter=self.limiter,
             find=self._find,
+            raw=self.raw,
         )
 
     # --- keys -----------------------------------------------------------------------------------------------------
@@ -207,7 +216,7 @@ class Memoized:
         body = partial(self.function, *args, **kwargs)
         if route is Route.BYPASS:
             self.engine.bypass(self.recipe.label, self.counters)
-            with nullcontext() if self._limiter is None else self._limiter.hold_sync(wait=not in_event_loop()):
+            with nullcontext() if self.limiter is None else self.limiter.hold_sync(wait=not in_event_loop()):
                 return body()
         prepared = self.key(args, kwargs)
         used = -math.inf if cell is None else cell.used
@@ -247,7 +256,7 @@ class Memoized:
     async def _bypass(self, compute: Callable[[], Awaitable[Any]]) -> Any:
         """Run the function without the cache; what it computes with is as limited as ever."""
         self.engine.bypass(self.recipe.label, self.counters)
-        async with nullcontext() if self._limiter is None else self._limiter.hold():
+        async with nullcontext() if self.limiter is None else self.limiter.hold():
             value = await compute()
         return value.value if isinstance(value, Costed) else value
 
@@ -256,9 +265,9 @@ class Memoized:
             return await self.function(*args, **kwargs)
         return await anyio.to_thread.run_sync(partial(self.function, *args, **kwargs))
 
-    def call_for(self, args: Args, prepared: Prepared) -> Call:
-        """Make the call with ``args``, whose key is known, for the engine."""
-        return self._call(prepared, partial(self._compute, args, {}))
+    def call_for(self, args: Args, prepared: Prepared, kwargs: Kwargs | None = None, *, stores: bool = True) -> Call:
+        """Make a call, whose key is known, for the engine."""
+        return replace(self._call(prepared, partial(self._compute, args, kwargs or {})), stores=stores)
 
     def _call(
         self,
@@ -281,7 +290,7 @@ class Memoized:
             behind,
             used=used,
             find=self._find,
-            limiter=self._limiter,
+            limiter=self.limiter,
             factors=prepared.factors,
         )
 

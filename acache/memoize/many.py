@@ -23,13 +23,13 @@ from acache.exceptions import AbsentKeyError, BatchResultError, ConfigurationErr
 from acache.keys import canonical
 from acache.locks import Limiter
 from acache.memoize.decorate import MemoizeOptions, StandIn, Studio, check_options
-from acache.memoize.function import FACE_METHODS, Memoized
+from acache.memoize.function import ENTRY_METHODS, Memoized
 from acache.memoize.method import is_in_class
 from acache.memoize.protocols import AsyncMany, SyncMany
 from acache.tiers.base import Tier
 from acache.types import Entry, Key
 
-__all__ = ("ManyDecorator", "MemoizeManyOptions")
+__all__ = ("Many", "ManyDecorator", "MemoizeManyOptions")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -246,9 +246,8 @@ def _face(many: Many) -> Any:
             return many.load_sync(keys)
 
         face = sync_many
-    for name in FACE_METHODS:
-        if name.startswith("cache_") and name != "cache_with":
-            setattr(face, name, getattr(single, name))
+    for name in ENTRY_METHODS:
+        setattr(face, name, getattr(single, name))
     face.one = single.aio if many.is_async else single.sync
     face.aio, face.sync = many.load, many.load_sync
     face.__acache__ = single

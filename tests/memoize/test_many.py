@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,7 +205,7 @@ async def test_callers_share_one_call(cache: FastCache, source: Loader) -> None:
     async def load(keys: list[int]) -> dict[int, int]:
         return await source(keys)
 
-    results = await asyncio.gather(load([1, 2]), load([2, 3]), load([4]))
+    results = list(await asyncio.gather(load([1, 2]), load([2, 3]), load([4])))
     assert results == [{1: 1, 2: 4}, {2: 4, 3: 9}, {4: 16}]
     assert source.calls == [[1, 2, 3, 4]]
 
@@ -216,7 +217,8 @@ async def test_single_keys_share_one_call(cache: FastCache, source: Loader) -> N
     async def load(keys: list[int]) -> dict[int, int]:
         return await source(keys)
 
-    assert await asyncio.gather(load.one(1), load.one(2), load([3, 1])) == [1, 4, {3: 9, 1: 1}]
+    one, two, rest = await asyncio.gather(load.one(1), load.one(2), load([3, 1]))
+    assert (one, two, rest) == (1, 4, {3: 9, 1: 1})
     assert [sorted(call) for call in source.calls] == [[1, 2, 3]]
 
 
@@ -253,7 +255,7 @@ async def test_a_key_under_way_is_waited_for(cache: FastCache, source: Loader) -
     await settle()
     assert source.calls == [[1, 2], [3]]
     source.gate.open()
-    assert await asyncio.gather(first, second) == [{1: 1, 2: 4}, {2: 4, 3: 9}]
+    assert [await first, await second] == [{1: 1, 2: 4}, {2: 4, 3: 9}]
     assert source.calls == [[1, 2], [3]]
 
 
@@ -270,7 +272,7 @@ async def test_a_window_collects_for_so_long(cache: FastCache, clock: ManualCloc
     await settle()
     assert source.calls == []
     clock.advance(0.005)
-    assert await asyncio.gather(first, second) == [{1: 1}, 4]
+    assert (await first, await second) == ({1: 1}, 4)
     assert source.calls == [[1, 2]]
 
 
@@ -544,11 +546,16 @@ def test_what_cannot_be_is_refused_at_decoration(cache: FastCache) -> None:
     async def two(keys: list[int], more: int) -> dict[int, int]:
         return {}
 
-    for options in ({"max_batch": 0}, {"max_batch": True}, {"window": -1}, {"flight": "host"}, {"no_option": 1}):
+    refused: tuple[dict[str, Any], ...] = (
+        *({"max_batch": 0}, {"max_batch": True}, {"window": -1}),
+        *({"flight": "host"}, {"no_option": 1}, {"max_concurrency": 0}),
+    )
+    for options in refused:
         with pytest.raises(ConfigurationError):
-            cache.memoize_many(**options)(load)  # type: ignore[arg-type]
+            cache.memoize_many(**options)(load)
+    function: Any = two
     with pytest.raises(ConfigurationError, match="one argument"):
-        cache.memoize_many(two)  # type: ignore[call-overload]
+        cache.memoize_many(function)
 
 
 async def test_a_key_that_cannot_be_one_is_refused(cache: FastCache) -> None:
