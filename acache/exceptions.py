@@ -28,9 +28,11 @@ No text shows a value, an argument or stored bytes: it names the function, the t
     │   ├── StrictDeterministicCachingKeyNotFoundError, StrictDeterministicCachingInsertionError
     │   ├── ConfigurationError (ValueError)
     │   │   └── UnsafeDirectoryError
+    │   ├── BatchResultError
     │   ├── BundleError
     │   └── DuplicateIdentityError
     ├── ReplayMissError (KeyError)
+    ├── AbsentKeyError (KeyError)
     └── RecursiveCallError (RecursionError)
 """
 
@@ -39,6 +41,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 __all__ = (
+    "AbsentKeyError",
+    "BatchResultError",
     "BridgeError",
     "BridgeTimeoutError",
     "BundleError",
@@ -338,6 +342,14 @@ class BundleError(UserError):
         self.reason = reason
 
 
+class BatchResultError(UserError):
+    """Raised when what a function over many keys returned does not fit the keys it was given."""
+
+    def __init__(self, label: str, detail: str) -> None:
+        super().__init__(f"{label} did not return a result for each of its keys: {detail}")
+        self.label = label
+
+
 class DuplicateIdentityError(UserError):
     """Raised when a second function of one identity, with other code or captured values, joins a cache."""
 
@@ -356,6 +368,14 @@ class ReplayMissError(CacheError, KeyError):
         super().__init__(f"no stored result for {function} under key {key}")
         self.function = function
         self.key = key
+
+
+class AbsentKeyError(CacheError, KeyError):
+    """Raised when one key was asked for, and the function over many keys returned nothing for it. Nothing is stored."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(f"{label} returned nothing for the key that was asked for")
+        self.label = label
 
 
 class RecursiveCallError(CacheError, RecursionError):

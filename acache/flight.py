@@ -19,7 +19,8 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Generic, TypeVar, cast, final
 
@@ -27,12 +28,15 @@ from acache import exceptions
 from acache.exceptions import BridgeError, RecursiveCallError
 from acache.types import MISSING, Key, Missing
 
-__all__ = ("Flight", "FlightTable", "LeaderLost")
+__all__ = ("Flight", "FlightTable", "LeaderLost", "computing_for", "current_flight", "is_alive", "wake")
 
 T = TypeVar("T")
 
 #: Seconds between two looks at whether another loop's flight is still alive.
 FOREIGN_CHECK: Final = 0.25
+
+#: The key of what stands for several flights.
+_NOBODY: Final = Key("0" * 64)
 
 _mutex = threading.Lock()
 #: The flights whose computation the running code is part of, outermost first.
@@ -58,6 +62,7 @@ class Flight(Generic[T]):
         "label",
         "landing",
         "loop",
+        "progress",
         "settled",
         "task",
         "valid",
@@ -77,6 +82,8 @@ class Flight(Generic[T]):
         self.settled = False
         #: What later callers get while the flight goes on; missing: they wait for its end.
         self.interim: T | Missing = MISSING
+        #: What those who take part look at before the end, if anything.
+        self.progress: Any = None
         #: The flights this one's computation waits for.
         self.awaited: set[Flight[Any]] = set()
         #: Each comes to what its waiter gets, or to nothing: then the flight has settled.
@@ -171,17 +178,35 @@ class FlightTable:
         to leave cancels ``produce``. Exceptions of ``produce`` reach every waiter.
         """
         while True:
-            flight, leads = self._enter(key, label, blocked)
+            aboard = _aboard.get()
+            flight, leads = self._enter(key, label, blocked, aboard)
             if leads:
-                # The loop keeps only weak references to tasks: the flight holds this one until it ends.
-                flight.task = flight.loop.create_task(self._fly(flight, produce), name=f"acache:{label}")
+                self._depart(flight, produce)
             try:
                 early = await self._wait(flight)
                 return (flight.result(leader=leads) if early is MISSING else early), not leads
             except LeaderLost:
                 continue
             finally:
-                self._leave(flight)
+                self._leave(flight, aboard)
+
+    @contextmanager
+    def board(
+        self, key: Key, label: str, produce: Callable[[Flight[T]], Awaitable[T]], progress: Callable[[], Any]
+    ) -> Generator[tuple[Flight[T], bool]]:
+        """Take part in the flight of ``key`` for a ``with`` block without waiting for its end; otherwise as :meth:`run`.
+
+        What there is to see of it before the end is ``flight.progress``, which ``progress()`` makes when the flight
+        begins; that must not wait.
+        """
+        aboard = _aboard.get()  # the block may end in another context: an async generator's clean-up has one of its own
+        flight, leads = self._enter(key, label, None, aboard, progress)
+        if leads:
+            self._depart(flight, produce)
+        try:
+            yield flight, leads
+        finally:
+            self._leave(flight, aboard)
 
     def release(self, flight: Flight[T], value: T, interim: T | Missing) -> None:
         """Let those who wait for ``flight`` go with ``value``, while it goes on without them.
@@ -192,7 +217,12 @@ class FlightTable:
             flight.landing = True
             flight.interim = interim
             futures = flight.dismiss()
-        _wake(futures, value)
+        wake(futures, value)
+
+    def ground(self, flight: Flight[Any]) -> None:
+        """Take the right to publish from ``flight``; later callers start a new one."""
+        with _mutex:
+            self._ground(flight)
 
     def invalidate(self, key: Key) -> None:
         """Take the right to publish from the flight of ``key``: its waiters get its result, later callers a new one."""
@@ -210,17 +240,24 @@ class FlightTable:
 
     # --- joining and leaving --------------------------------------------------------------------------------------
 
-    def _enter(self, key: Key, label: str, blocked: asyncio.AbstractEventLoop | None) -> tuple[Flight[Any], bool]:
+    def _enter(
+        self,
+        key: Key,
+        label: str,
+        blocked: asyncio.AbstractEventLoop | None,
+        aboard: tuple[Flight[Any], ...],
+        progress: Callable[[], Any] | None = None,
+    ) -> tuple[Flight[Any], bool]:
         loop = asyncio.get_running_loop()
-        aboard = _aboard.get()
         with _mutex:
             flight = self._flights.get(key)
-            if flight is not None and not _is_alive(flight, loop):
+            if flight is not None and not is_alive(flight, loop):
                 self._ground(flight)
                 flight = None
             leads = flight is None
             if flight is None:
                 flight = self._flights[key] = Flight[Any](key, label, loop)
+                flight.progress = None if progress is None else progress()
             elif flight.reaches(aboard):
                 raise RecursiveCallError(label, key)
             elif flight.loop is blocked:
@@ -233,8 +270,7 @@ class FlightTable:
                 aboard[-1].awaited.add(flight)
         return flight, leads
 
-    def _leave(self, flight: Flight[Any]) -> None:
-        aboard = _aboard.get()
+    def _leave(self, flight: Flight[Any], aboard: tuple[Flight[Any], ...]) -> None:
         with _mutex:
             if aboard:
                 aboard[-1].awaited.discard(flight)
@@ -272,11 +308,15 @@ class FlightTable:
         while not future.done():
             await asyncio.wait({future}, timeout=FOREIGN_CHECK)
             # A loop between two runs is no longer alive either, but may only be between two runs: look twice.
-            strikes = 0 if _is_alive(flight, None) else strikes + 1
+            strikes = 0 if is_alive(flight, None) else strikes + 1
             if not future.done() and (strikes > 1 or flight.loop.is_closed()):
                 with _mutex:
                     self._ground(flight)
                 raise LeaderLost
+
+    def _depart(self, flight: Flight[T], produce: Callable[[Flight[T]], Awaitable[T]]) -> None:
+        # The loop keeps only weak references to tasks: the flight holds this one until it ends.
+        flight.task = flight.loop.create_task(self._fly(flight, produce), name=f"acache:{flight.label}")
 
     # --- computing ------------------------------------------------------------------------------------------------
 
@@ -296,7 +336,7 @@ class FlightTable:
         with _mutex:
             self._remove(flight)
             futures = flight.settle(value, error)
-        _wake(futures, MISSING)
+        wake(futures, MISSING)
 
     def _remove(self, flight: Flight[Any]) -> None:
         if self._flights.get(flight.key) is flight:
@@ -312,6 +352,30 @@ class FlightTable:
         self._flights = {}
 
 
+def current_flight() -> Flight[Any] | None:
+    """Return the flight whose computation the running code is part of, the innermost one."""
+    aboard = _aboard.get()
+    return aboard[-1] if aboard else None
+
+
+@contextmanager
+def computing_for(flights: Collection[Flight[Any]], label: str) -> Generator[None]:
+    """Let what runs inside be the computation of all of ``flights``: what it waits for, each of them waits for."""
+    shared: Flight[Any] = Flight(_NOBODY, label, asyncio.get_running_loop())
+    with _mutex:
+        for flight in flights:
+            flight.awaited.add(shared)
+    before = _aboard.set((shared,))
+    try:
+        yield
+    finally:
+        _aboard.reset(before)
+        with _mutex:
+            shared.settled = True
+            for flight in flights:
+                flight.awaited.discard(shared)
+
+
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
         return asyncio.get_running_loop()
@@ -319,7 +383,8 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _is_alive(flight: Flight[Any], here: asyncio.AbstractEventLoop | None) -> bool:
+def is_alive(flight: Flight[Any], here: asyncio.AbstractEventLoop | None) -> bool:
+    """Tell whether the loop of ``flight`` runs, which it does if it is ``here``."""
     return flight.loop is here or flight.loop.is_running()
 
 
@@ -330,7 +395,7 @@ def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object],
         return
 
 
-def _wake(futures: set[asyncio.Future[T | Missing]], outcome: T | Missing) -> None:
+def wake(futures: set[asyncio.Future[T | Missing]], outcome: T | Missing) -> None:
     """Wake the waiters: here at once, on other loops by one call for each loop."""
     here = _running_loop()
     elsewhere: dict[asyncio.AbstractEventLoop, list[asyncio.Future[T | Missing]]] = {}

@@ -9,6 +9,8 @@ import pytest
 
 from acache import exceptions
 from acache.exceptions import (
+    AbsentKeyError,
+    BatchResultError,
     BridgeError,
     BridgeTimeoutError,
     BundleError,
@@ -78,6 +80,8 @@ EXAMPLES: tuple[CacheError, ...] = (
     DeterminismLostError("m.f", "ab12"),
     DeferredRecordingDroppedError("m.f", "ab12"),
     ReplayMissError("m.f", "ab12"),
+    AbsentKeyError("m.f"),
+    BatchResultError("m.f", "two"),
     RecursiveCallError("m.f", "ab12"),
 )
 
@@ -114,6 +118,8 @@ FAMILY: dict[str, tuple[type[BaseException], ...]] = {
     "BundleError": (UserError,),
     "DuplicateIdentityError": (UserError,),
     "ReplayMissError": (CacheError, KeyError),
+    "AbsentKeyError": (CacheError, KeyError),
+    "BatchResultError": (UserError,),
     "RecursiveCallError": (CacheError, RecursionError),
 }
 
@@ -178,6 +184,8 @@ def test_texts(error: CacheError) -> None:
         (ConfigurationError("ttl", "why"), ("ttl", "why")),
         (DuplicateIdentityError("m.f", "code"), ("m.f", "code", "version=", "key=")),
         (ReplayMissError("m.f", "ab12"), ("m.f", "ab12")),
+        (AbsentKeyError("m.f"), ("m.f",)),
+        (BatchResultError("m.f", "two"), ("m.f", "two")),
         (RecursiveCallError("m.f", "ab12"), ("m.f", "ab12")),
     ],
     ids=lambda value: _name(value) if isinstance(value, CacheError) else "",

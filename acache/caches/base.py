@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -19,11 +19,11 @@ import anyio.to_thread
 from acache import config
 from acache.clock import Duration
 from acache.context import PLAIN, IsolationSchema, current_scope
-from acache.engine import Call, Determinism, Engine, Options, Route
+from acache.engine import Call, Determinism, Engine, Options, Route, look_up_many, put_many
 from acache.events import Events
 from acache.exceptions import KeyEncodingError
 from acache.keys import canonical, namespace_prefix
-from acache.memoize import CLOSED, Decorator, Memoized, Studio, add_infos, memoized_of, unbound
+from acache.memoize import CLOSED, Decorator, ManyDecorator, Memoized, Studio, add_infos, memoized_of, unbound
 from acache.stats import CacheInfo, CacheStatistics, CallCounters
 from acache.tiers import ChainTier
 from acache.types import Hit, Key, Params
@@ -31,6 +31,7 @@ from acache.types import Hit, Key, Params
 __all__ = ("Cache",)
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 #: Stands in a key where memoized calls have the digest of their function.
 _NO_FUNCTION = hashlib.sha256(b"acache get_or_set").hexdigest()[:12]
@@ -54,6 +55,8 @@ class Cache:
         studio = self.studio
         #: Serve what is stored, else compute once and store.
         self.memoize = Decorator("memoize", lambda: studio)
+        #: The same for a function over a list of keys, key by key.
+        self.memoize_many = ManyDecorator(lambda: studio)
         #: Always compute, then store over what is there. (A deterministic cache keeps, and returns, what is there.)
         self.record = Decorator("record", lambda: studio)
         #: Serve what is stored, else raise ``ReplayMissError``; never compute.
@@ -129,7 +132,7 @@ class Cache:
     ) -> Memoized:
         known = memoized_of(function)
         if known is None or known.engine is not self._engine:
-            raw = function if known is None else known.function
+            raw = function if known is None else known.raw
             known = self.studio.registry.find(raw) or self.studio.memoized(raw, "memoize", {})
         return known.variant(schema, params_encoder, encoder=encoder, decoder=decoder)
 
@@ -161,6 +164,35 @@ class Cache:
         started = self._engine.clock.monotonic()
         call = Call("get_or_set", self._key(key), compute, options, self._counters, started)
         return await self._engine.run(call, route)
+
+    async def get_many(self, keys: Iterable[K]) -> dict[K, Hit[Any]]:
+        """Return what is stored under each of ``keys``, in one round trip for each tier; what has nothing is absent.
+
+        Keys must be hashable; of those that are equal, such as ``1`` and ``True``, the first counts.
+        """
+        asked = {key: self._key(key) for key in dict.fromkeys(keys)}
+        route = self._engine.route("memoize", current_scope())
+        if route is Route.BYPASS:
+            return {}
+        calls = [self._call("get_many", key, Options()) for key in asked.values()]
+        found = await look_up_many(self._engine, calls, route)
+        return {key: hit for key, hit in zip(asked, found, strict=True) if hit is not None}
+
+    async def set_many(self, values: Mapping[Any, object], *, ttl: Duration | None = None) -> int:
+        """Store each value over what is there, in one round trip for each tier; return how many were stored.
+
+        Each is atomic by itself; what computes one of them now is not stored. Raises
+        :class:`~acache.exceptions.ValueEncodingError` for the first value that a tier cannot encode, when the others are stored.
+        """
+        options = Options.build("set_many", ttl=ttl)
+        calls = [self._call("set_many", self._key(key), options) for key in values]
+        route = self._engine.route("memoize", current_scope())
+        if route in {Route.BYPASS, Route.READ}:
+            return 0
+        return await put_many(self._engine, calls, list(values.values()), route)
+
+    def _call(self, label: str, key: Key, options: Options) -> Call:
+        return Call(label, key, _never, options, self._counters, self._engine.clock.monotonic())
 
     async def delete(self, key: object) -> bool:
         """Remove what :meth:`get_or_set` stored under ``key``; what computes it now is not stored."""
@@ -207,3 +239,7 @@ class Cache:
     def _is_plain(self, settings: config.Settings) -> bool:
         switched = settings.disable or settings.recache or settings.debug_mutation
         return settings.enable and not switched and not self.events.active
+
+
+async def _never() -> Any:
+    raise AssertionError("what is stored is not computed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self, TypeVar, final, overload
@@ -17,6 +17,7 @@ from acache.types import Hit, Params
 __all__ = ("SyncCache",)
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 @final
@@ -32,6 +33,7 @@ class SyncCache:
         self.timeout = timeout
         #: The decorators serve both kinds of callers already.
         self.memoize = cache.memoize
+        self.memoize_many = cache.memoize_many
         self.record = cache.record
         self.replay = cache.replay
 
@@ -94,6 +96,15 @@ class SyncCache:
     def get_or_set(self, key: object, factory: Callable[[], Any], *, ttl: Duration | None = None) -> Any:
         """Return what is stored under ``key``, else what ``factory()`` gives, computed once for all who ask."""
         return self._run(partial(self.cache.get_or_set, key, factory, ttl=ttl))
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, Hit[Any]]:
+        """Return what is stored under each of ``keys``; what has nothing is absent."""
+        found: dict[K, Hit[Any]] = self._run(partial(self.cache.get_many, keys))
+        return found
+
+    def set_many(self, values: Mapping[Any, object], *, ttl: Duration | None = None) -> int:
+        """Store each value over what is there; return how many were stored."""
+        return int(self._run(partial(self.cache.set_many, values, ttl=ttl)))
 
     def delete(self, key: object) -> bool:
         """Remove what :meth:`get_or_set` stored under ``key``."""

@@ -1,6 +1,12 @@
 """One call over tiers and flights: the plan (pure), the options, and the engine that carries it out."""
 
+from acache.engine.batching import Batcher as Batcher
+from acache.engine.bulk import find_many as find_many
+from acache.engine.bulk import look_up_many as look_up_many
+from acache.engine.bulk import put_many as put_many
+from acache.engine.bulk import run_many as run_many
 from acache.engine.call import Call as Call
+from acache.engine.call import Costed as Costed
 from acache.engine.call import Failure as Failure
 from acache.engine.call import Found as Found
 from acache.engine.core import Engine as Engine
@@ -25,9 +31,11 @@ from acache.engine.plan import plan as plan
 from acache.engine.plan import step as step
 
 __all__ = (
+    "Batcher",
     "CacheExceptions",
     "Call",
     "CopyMode",
+    "Costed",
     "DeferredRecording",
     "Determinism",
     "Engine",
@@ -46,6 +54,10 @@ __all__ = (
     "Timing",
     "Ttl",
     "Verb",
+    "find_many",
+    "look_up_many",
     "plan",
+    "put_many",
+    "run_many",
     "step",
 )

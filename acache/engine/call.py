@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 from acache.engine.freshness import Freshness
 from acache.engine.options import Options
+from acache.locks import Limiter
 from acache.stats import CallCounters
-from acache.types import Key
+from acache.tiers.base import Tier
+from acache.types import Entry, Key
 
-__all__ = ("Call", "Failure", "Found")
+__all__ = ("Call", "Costed", "Failure", "Found")
 
 _NO_FACTORS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -45,8 +48,16 @@ class Call:
     stores: bool = True
     #: When the caller was last served without asking, in monotonic seconds.
     used: float = -math.inf
+    #: Look into the tiers for what is stored, together with others; ``None``: alone.
+    find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None
+    #: Lets so many computations of the function run at once.
+    limiter: Limiter | None = None
     #: Say what the key was made of, as digests by name. Called before the function, which may change its arguments.
     factors: Callable[[], Mapping[str, str]] = _none
+
+    def place(self) -> AbstractAsyncContextManager[None]:
+        """Have a place among the computations that may run at once. Raises as :meth:`acache.locks.Limiter.hold`."""
+        return nullcontext() if self.limiter is None else self.limiter.hold(wait=self.blocked is None)
 
 
 @final
@@ -68,6 +79,13 @@ class Found:
     agreed: bool = False
     freshness: Freshness = Freshness.FRESH
     ttl: float | None = None
+
+
+class Costed(NamedTuple):
+    """A result that knows the seconds it took: its share of a computation for several keys."""
+
+    value: Any
+    cost: float
 
 
 @final

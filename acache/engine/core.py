@@ -18,7 +18,7 @@ from typing import Any, final
 from acache.config import settings
 from acache.context import Scope
 from acache.engine.background import Background
-from acache.engine.call import Call, Failure, Found
+from acache.engine.call import Call, Costed, Failure, Found
 from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.determinism import Determinism
 from acache.engine.explain import Explanation, explain
@@ -108,7 +108,10 @@ class Engine:
         hit = None if route is Route.REFUSE else self.peek(call)
         if hit is None and route in {Route.REPLAY, Route.STRICT}:
             hit = await self._find(call)
-        match self._step(call, route, hit):
+        return await self._carry_out(call, route, self._step(call, route, hit), hit)
+
+    async def _carry_out(self, call: Call, route: Route, step: Step, hit: Found | None) -> Any:
+        match step:
             case Step.COMPUTE:
                 return await self._join(call)
             case Step.SERVE_AND_REFRESH:
@@ -328,12 +331,13 @@ class Engine:
 
     async def _compute(self, call: Call, flight: Flight[Found], *, replace: bool) -> Found:
         factors = call.factors()
-        started = self.clock.monotonic()
-        try:
-            value, cost = await self._run(call)
-        except Exception as error:
-            await self._keep_failure(call, flight, error, self.clock.monotonic() - started, factors)
-            raise
+        async with call.place():
+            started = self.clock.monotonic()
+            try:
+                value, cost = await self._run(call)
+            except Exception as error:
+                await self._keep_failure(call, flight, error, self.clock.monotonic() - started, factors)
+                raise
         self._resting.succeed(call.key)
         if not self._storing.wants(call, value):
             return Found(value, cost=cost, stored=False)
@@ -391,7 +395,8 @@ class Engine:
     async def _record(self, call: Call) -> Any:
         try:
             factors = call.factors()
-            value, cost = await self._run(call)
+            async with call.place():
+                value, cost = await self._run(call)
             stored = self._storing.wants(call, value) and await self._storing.store_over(call, value, cost, factors)
         except Exception:
             self._report(call, "failed")
@@ -404,6 +409,8 @@ class Engine:
         started = self.clock.monotonic()
         value = await call.compute()
         cost = self.clock.monotonic() - started
+        if isinstance(value, Costed):
+            value, cost = value
         _refuse_unrepeatable(call.label, value)
         return value, cost
 
@@ -422,6 +429,8 @@ class Engine:
 
     async def _find_entry(self, call: Call) -> tuple[Entry, Tier] | None:
         """Look into the tiers for what is fresh, and then for what there is."""
+        if call.find is not None:
+            return await call.find(call)
         key, codec, depth = call.key, call.options.codec, self._depth()
         if not call.options.timing.is_plain:
             fresh = await self.chain.find(key, codec, depth, lambda entry: self._judge(call, entry) is Freshness.FRESH)

@@ -11,7 +11,7 @@ from acache.files.shelf import Shelf
 from acache.files.sweeping import LOCKS
 from acache.files.system import FileSystem
 from acache.files.temporary import ABANDONED, TEMPORARY
-from acache.files.threads import in_thread, in_thread_to_the_end, long_in_thread_to_the_end
+from acache.files.threads import in_thread, in_thread_to_the_end, long_in_thread, long_in_thread_to_the_end
 from acache.files.warm import WARM_LIMIT
 
 __all__ = (
@@ -28,5 +28,6 @@ __all__ = (
     "Verdict",
     "in_thread",
     "in_thread_to_the_end",
+    "long_in_thread",
     "long_in_thread_to_the_end",
 )

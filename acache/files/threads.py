@@ -17,7 +17,7 @@ from aiofiles.os import wrap
 
 from acache.files.lane import LANE
 
-__all__ = ("in_thread", "in_thread_to_the_end", "long_in_thread_to_the_end")
+__all__ = ("in_thread", "in_thread_to_the_end", "long_in_thread", "long_in_thread_to_the_end")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -34,6 +34,11 @@ async def in_thread_to_the_end(function: Callable[[*Ts], T], *args: *Ts) -> T:
     A second cancellation does not wait: the disk may never answer.
     """
     return await _to_the_end(_hop, partial(function, *args))
+
+
+async def long_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Do as :func:`in_thread` for a call that may take long, and would hold up the small ones of the lane."""
+    return await _in_executor(partial(function, *args))
 
 
 async def long_in_thread_to_the_end(function: Callable[[*Ts], T], *args: *Ts) -> T:

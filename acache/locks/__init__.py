@@ -1,6 +1,6 @@
 """Locks that many tasks, event loops, threads and processes may share.
 
-Within a process: :class:`Lock` and :class:`KeyedLock`. Between processes: :func:`file_lock`. Every wait takes a
+Within a process: :class:`Lock`, :class:`KeyedLock` and :class:`Limiter`. Between processes: :func:`file_lock`. Every wait takes a
 ``timeout`` in seconds: ``None`` is :data:`DEFAULT_TIMEOUT`, :data:`NON_BLOCKING` tries once, :data:`BLOCKING` waits for
 ever. A wait that is cancelled or times out leaves nothing taken.
 """
@@ -8,6 +8,7 @@ ever. A wait that is cancelled or times out leaves nothing taken.
 from acache.locks.acquiring import Lockable, acquire_lock, acquire_many_locks, unsafe_acquire_lock
 from acache.locks.files import acquire_flock, file_lock, unsafe_acquire_flock
 from acache.locks.keyed import KeyedLock
+from acache.locks.limiter import Limiter
 from acache.locks.mutex import Lock, LockStatistics
 from acache.locks.timeouts import BLOCKING, BLOCKING_WITH_TIMEOUT, DEFAULT_TIMEOUT, NON_BLOCKING
 
@@ -17,6 +18,7 @@ __all__ = (
     "DEFAULT_TIMEOUT",
     "NON_BLOCKING",
     "KeyedLock",
+    "Limiter",
     "Lock",
     "LockStatistics",
     "Lockable",

@@ -25,7 +25,7 @@ from weakref import WeakSet
 from acache.exceptions import LockTimeoutError
 from acache.locks.timeouts import resolve_timeout
 
-__all__ = ("Lock", "LockStatistics")
+__all__ = ("Lock", "LockStatistics", "Turnstile")
 
 
 @final
@@ -103,23 +103,18 @@ class _ThreadWaiter(_Waiter):
         return True
 
 
-@final
-class Lock:
-    """A fair mutex for the tasks of any event loops and for plain threads, in any mixture.
+class Turnstile:
+    """What lets ``places`` holders in at a time: :class:`Lock` one, :class:`~acache.locks.limiter.Limiter` some."""
 
-    Waiters are served in the order they came, and a release hands the lock to the next one directly. A waiter that
-    is cancelled after that passes it on; one whose loop is closed is passed over. It is not re-entrant and may be
-    released by another task or thread than the one that acquired it. In a child of ``os.fork()`` it is free.
-    """
+    __slots__ = ("__weakref__", "_tokens", "_waiters", "places")
 
-    __slots__ = ("__weakref__", "_tokens", "_waiters")
-
-    def __init__(self) -> None:
+    def __init__(self, places: int = 1) -> None:
+        self.places = places
         self._renew()
         _locks.add(self)
 
     def _renew(self) -> None:
-        self._tokens: list[None] = [None]
+        self._tokens: list[None] = [None] * self.places
         # In order of arrival; of the containers that are atomic, the one that loses an inner item in constant time.
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()
 
@@ -168,13 +163,13 @@ class Lock:
 
         Raises :class:`RuntimeError` if nobody holds it. Safe to call from any thread, finalizer or signal handler.
         """
-        if self._tokens:
+        if len(self._tokens) >= self.places:
             msg = "release of a lock that nobody holds"
             raise RuntimeError(msg)
         self._pass_on()
 
     def locked(self) -> bool:
-        """Tell whether somebody holds the lock."""
+        """Tell whether nobody else can have the lock now."""
         return not self._tokens
 
     def statistics(self) -> LockStatistics:
@@ -219,7 +214,22 @@ class Lock:
                 return
 
 
-_locks: WeakSet[Lock] = WeakSet()
+@final
+class Lock(Turnstile):
+    """A fair mutex for the tasks of any event loops and for plain threads, in any mixture.
+
+    Waiters are served in the order they came, and a release hands the lock to the next one directly. A waiter that
+    is cancelled after that passes it on; one whose loop is closed is passed over. It is not re-entrant and may be
+    released by another task or thread than the one that acquired it. In a child of ``os.fork()`` it is free.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+_locks: WeakSet[Turnstile] = WeakSet()
 
 
 def _renew_locks() -> None:

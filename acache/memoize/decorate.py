@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, final, overload
 
 from acache.clock import Duration
 from acache.codecs import Codec
 from acache.context import DEFAULT_SCHEMA, IsolationSchema, Scope, on_reprobe
-from acache.engine import CacheExceptions, CopyMode, Engine, FlightLevel, OnUnencodable, Options, StoreIf, Ttl, Verb
+from acache.engine import (
+    CacheExceptions,
+    Call,
+    CopyMode,
+    Engine,
+    FlightLevel,
+    OnUnencodable,
+    Options,
+    StoreIf,
+    Ttl,
+    Verb,
+)
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys import KeyRecipe
-from acache.memoize.function import FACE_METHODS, Memoized
+from acache.memoize.function import ENTRY_METHODS, FACE_METHODS, Memoized
 from acache.memoize.hot import CLOSED, Gate
 from acache.memoize.method import MemoizedMethod, is_in_class
-from acache.memoize.protocols import AsyncMemoized, SyncMemoized
+from acache.memoize.protocols import AsyncMemoized, StreamMemoized, SyncMemoized
 from acache.memoize.registry import Registry
+from acache.memoize.streams import check_stream, collector, stream_face
+from acache.tiers.base import Tier
+from acache.types import Entry
 
-__all__ = ("Decorator", "MemoizeOptions", "Studio", "check_options", "memoized_of")
+__all__ = ("Decorator", "MemoizeOptions", "StandIn", "Studio", "check_options", "memoized_of")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,6 +75,10 @@ class MemoizeOptions(TypedDict, total=False):
     typed: bool
     #: How far one computation serves; default: as far as the tiers reach.
     flight: FlightLevel | None
+    #: How many computations of the function may run at once, over all tasks, loops and threads. Default: any number.
+    max_concurrency: int | None
+    #: Of an async generator function: a stream of more bytes, by estimate, is not stored. Default: 64 MiB.
+    max_stream_bytes: int
     #: How results become bytes: "pickle", "json", "raw" or a codec. Default: the tier's own.
     codec: Codec | str | None
     #: Whether callers share the stored object.
@@ -86,6 +105,8 @@ class _Applied(Protocol):
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncMemoized[P, R]: ...  # type: ignore[overload-overlap]
     @overload
+    def __call__(self, function: Callable[P, AsyncIterator[R]], /) -> StreamMemoized[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
     def __call__(self, function: Callable[P, R], /) -> SyncMemoized[P, R]: ...
 
 
@@ -108,6 +129,8 @@ class Decorator:
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncMemoized[P, R]: ...  # type: ignore[overload-overlap]
     @overload
+    def __call__(self, function: Callable[P, AsyncIterator[R]], /) -> StreamMemoized[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
     def __call__(self, function: Callable[P, R], /) -> SyncMemoized[P, R]: ...
     @overload
     def __call__(self, /, **options: Unpack[MemoizeOptions]) -> _Applied: ...
@@ -115,7 +138,8 @@ class Decorator:
         """Decorate ``function``, or return a decorator with these options.
 
         Raises :class:`~acache.exceptions.ConfigurationError` for an option it does not know or that cannot be, and
-        :class:`~acache.exceptions.UserError` for a function whose results cannot be kept (a generator function).
+        :class:`~acache.exceptions.UserError` for a function whose results cannot be kept (a generator function; one
+        that is async is welcome).
         """
         studio = self._studio()
         if function is not None:
@@ -126,6 +150,17 @@ class Decorator:
             return studio.decorate(function, self.verb, options)
 
         return apply
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """What carries out the calls of a function in its place, and looks for what is stored of them."""
+
+    function: Callable[..., Any]
+    find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None
+    #: How many bytes are stored at most of what an async generator function yields.
+    stream_limit: int | None = None
 
 
 @final
@@ -170,15 +205,22 @@ class Studio:
         face = self._face(memoized)
         return MemoizedMethod(memoized, face) if is_in_class(memoized.function) else face
 
-    def memoized(self, function: Any, verb: Verb, options: dict[str, Any]) -> Memoized:
-        """Check the options and build what stands behind a face."""
+    def memoized(self, function: Any, verb: Verb, options: dict[str, Any], stand_in: StandIn | None = None) -> Memoized:
+        """Check the options and build what stands behind a face.
+
+        With a ``stand_in``, ``function`` names the calls, and that carries them out.
+        """
         check_options(options)
         if not callable(function):
             raise ConfigurationError(verb, f"decorate a function, not a {type(function).__name__}")
         known = memoized_of(function)
         if known is not None and known.engine is self.engine:
-            function = known.function  # one raw function, under another verb
+            function = known.raw  # one raw function, under another verb
         _refuse_generators(function)
+        if inspect.isasyncgenfunction(function):
+            stand_in = StandIn(collector(function), stream_limit=check_stream(_name(function), self.engine, options))
+        elif options.get("max_stream_bytes") is not None:
+            raise ConfigurationError("max_stream_bytes", f"{_name(function)} is no async generator function")
         key, encoder = options.get("key"), options.get("custom_params_encoder")
         ignore = tuple(options.get("ignore", ()))
         recipe = KeyRecipe(
@@ -197,7 +239,7 @@ class Studio:
         memory = self.engine.chain.memory
         schema = _schema(recipe.label, options.get("ischema"))
         memoized = Memoized(
-            function,
+            function if stand_in is None else stand_in.function,
             verb=verb,
             recipe=recipe,
             options=built,
@@ -207,19 +249,25 @@ class Studio:
             engine=self.engine,
             gate=self._gate(schema),
             counters=self.registry.admit(recipe, function, trusted=key is not None),
+            limiter=self.registry.limiter(recipe, options.get("max_concurrency")),
+            find=None if stand_in is None else stand_in.find,
+            raw=function,
             # What a callable reads besides the arguments is unknown: such keys are made anew for every call.
             hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),
             skip_self=_first_parameter(function) in ignore,
         )
+        memoized.stream_limit = None if stand_in is None else stand_in.stream_limit
         self.registry.add(memoized)
         return memoized
 
     def _face(self, memoized: Memoized) -> Any:
-        face: Any = memoized.aio if memoized.is_async else memoized.sync
-        for name in FACE_METHODS:
+        limit = memoized.stream_limit
+        call = memoized.aio if memoized.is_async else memoized.sync
+        face: Any = call if limit is None else stream_face(memoized, limit)
+        for name in FACE_METHODS if limit is None else ENTRY_METHODS:
             setattr(face, name, getattr(memoized, name))
         face.__acache__ = memoized
-        face.__acache_wrapped__ = memoized.function
+        face.__acache_wrapped__ = memoized.raw
         return face
 
 
@@ -245,9 +293,15 @@ def _is_volatile(schema: IsolationSchema) -> bool:
 
 
 def _refuse_generators(function: Any) -> None:
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        name = getattr(function, "__qualname__", type(function).__name__)
-        raise UserError(f"{name} is a generator function: what it yields can be used only once; return a list instead")
+    if inspect.isgeneratorfunction(function):
+        raise UserError(
+            f"{_name(function)} is a generator function: what it yields can be used only once; return a list, "
+            f"or make it an async generator function"
+        )
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def _schema(label: str, schema: IsolationSchema | None) -> IsolationSchema:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
@@ -22,15 +23,17 @@ from acache.context import (
     isolation_here,
     isolation_now,
 )
-from acache.engine import Call, Engine, Explanation, Failure, Options, Route, Verb
+from acache.engine import Call, Costed, Engine, Explanation, Failure, Options, Route, Verb
 from acache.exceptions import BridgeError, ConfigurationError
 from acache.flight import LeaderLost
 from acache.keys import KeyRecipe
+from acache.locks import Limiter
 from acache.memoize.hot import Cell, Cells, Gate, async_face, sync_face
 from acache.stats import CacheInfo, CallCounters
-from acache.types import MISSING, Hit, Key
+from acache.tiers.base import Tier
+from acache.types import MISSING, Entry, Hit, Key
 
-__all__ = ("FACE_METHODS", "Memoized", "Prepared")
+__all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared")
 
 #: What a memoized function has besides being callable.
 FACE_METHODS: Final = (
@@ -49,6 +52,9 @@ FACE_METHODS: Final = (
     "cache_with",
     "sync",
 )
+
+#: What functions have too that are called otherwise: over many keys, and with streams for results.
+ENTRY_METHODS: Final = tuple(name for name in FACE_METHODS if name.startswith("cache_") and name != "cache_with")
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -80,8 +86,15 @@ class Memoized:
         counters: CallCounters,
         hot: bool,
         skip_self: bool = False,
+        limiter: Limiter | None = None,
+        find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None,
+        raw: Callable[..., Any] | None = None,
     ) -> None:
         self.function = function
+        #: What was decorated; ``function`` may carry out its calls in its place.
+        self.raw = function if raw is None else raw
+        #: How many bytes of a stream are stored at most; ``None``: its results are no streams.
+        self.stream_limit: int | None = None
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - asks how it is called, not whether
         )
@@ -95,6 +108,9 @@ class Memoized:
         self.gate = gate
         self.counters = counters
         self.cells = Cells(skip=skip_self)
+        self.limiter = limiter
+        #: Looks into the tiers for this call and others together.
+        self._find = find
         self._params_encoder = params_encoder
         self.aio = async_face(self, hot=hot)
         self.sync = sync_face(self, hot=hot)
@@ -133,6 +149,9 @@ class Memoized:
             gate=self.gate,
             counters=self.counters,
             hot=False,
+            limiter=self.limiter,
+            find=self._find,
+            raw=self.raw,
         )
 
     # --- keys -----------------------------------------------------------------------------------------------------
@@ -153,13 +172,19 @@ class Memoized:
 
     async def prepare(self, args: Args, kwargs: Kwargs) -> Prepared:
         """Make the key of a call."""
-        params: Any = MISSING
-        if self._params_encoder is not None:
-            params = self._params_encoder(*args, **kwargs)
-            if inspect.isawaitable(params):
-                params = await params
         isolated = isolation_now(self.schema, current_scope()) or await isolation(self.schema)
-        return self._prepared(args, kwargs, isolated, params)
+        return self._prepared(args, kwargs, isolated, await self._params(args, kwargs))
+
+    async def prepare_many(self, calls: Iterable[Args], kwargs: Kwargs) -> list[Prepared]:
+        """Make the keys of calls that differ in ``args``."""
+        isolated = isolation_now(self.schema, current_scope()) or await isolation(self.schema)
+        return [self._prepared(args, kwargs, isolated, await self._params(args, kwargs)) for args in calls]
+
+    async def _params(self, args: Args, kwargs: Kwargs) -> Any:
+        if self._params_encoder is None:
+            return MISSING
+        params = self._params_encoder(*args, **kwargs)
+        return await params if inspect.isawaitable(params) else params
 
     def _prepared(self, args: Args, kwargs: Kwargs, isolated: Isolation, params: Any) -> Prepared:
         key = self.recipe.digest(args, kwargs, isolated.key, params)
@@ -173,8 +198,7 @@ class Memoized:
         route = self.engine.route(self.verb, current_scope())
         compute = partial(self._compute, args, kwargs)
         if route is Route.BYPASS:
-            self.engine.bypass(self.recipe.label, self.counters)
-            return await compute()
+            return await self._bypass(compute)
         used = -math.inf if cell is None else cell.used
         call = self._call(await self.prepare(args, kwargs), compute, started, used=used)
         value = await self.engine.run(call, route)
@@ -190,7 +214,8 @@ class Memoized:
         body = partial(self.function, *args, **kwargs)
         if route is Route.BYPASS:
             self.engine.bypass(self.recipe.label, self.counters)
-            return body()
+            with nullcontext() if self.limiter is None else self.limiter.hold_sync(wait=not in_event_loop()):
+                return body()
         prepared = self.key(args, kwargs)
         used = -math.inf if cell is None else cell.used
         hit, value = self._peek(prepared, args, kwargs, route, started, used)
@@ -226,10 +251,21 @@ class Memoized:
         call = self._call(prepared, partial(self._compute, args, kwargs), started, used=used)
         return self.engine.run_now(call, route)
 
+    async def _bypass(self, compute: Callable[[], Awaitable[Any]]) -> Any:
+        """Run the function without the cache; what it computes with is as limited as ever."""
+        self.engine.bypass(self.recipe.label, self.counters)
+        async with nullcontext() if self.limiter is None else self.limiter.hold():
+            value = await compute()
+        return value.value if isinstance(value, Costed) else value
+
     async def _compute(self, args: Args, kwargs: Kwargs) -> Any:
         if self.is_async:
             return await self.function(*args, **kwargs)
         return await anyio.to_thread.run_sync(partial(self.function, *args, **kwargs))
+
+    def call_for(self, args: Args, prepared: Prepared, kwargs: Kwargs | None = None, *, stores: bool = True) -> Call:
+        """Make a call, whose key is known, for the engine."""
+        return replace(self._call(prepared, partial(self._compute, args, kwargs or {})), stores=stores)
 
     def _call(
         self,
@@ -251,6 +287,8 @@ class Memoized:
             blocked,
             behind,
             used=used,
+            find=self._find,
+            limiter=self.limiter,
             factors=prepared.factors,
         )
 
@@ -309,8 +347,7 @@ class Memoized:
         route = self.engine.route("record", current_scope())
         compute = partial(self._compute, args, kwargs)
         if route is Route.BYPASS:
-            self.engine.bypass(self.recipe.label, self.counters)
-            return await compute()
+            return await self._bypass(compute)
         return await self.engine.run(self._call(await self.prepare(args, kwargs), compute), route)
 
     async def cache_explain(self, *args: Any, **kwargs: Any) -> Explanation:

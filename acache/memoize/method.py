@@ -81,7 +81,7 @@ class BoundMemoized(_Callable):
     @property
     def __acache_wrapped__(self) -> MethodType:
         """The raw method of the same object: what names a call of this one."""
-        return MethodType(self._memoized.function, self._bound[0])
+        return MethodType(self._memoized.raw, self._bound[0])
 
     def __repr__(self) -> str:
         # Not the instance: its repr may show what it holds.

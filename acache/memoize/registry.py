@@ -12,8 +12,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any, final
 
-from acache.exceptions import DuplicateIdentityError
+from acache.exceptions import ConfigurationError, DuplicateIdentityError
 from acache.keys import KeyRecipe, differs, fingerprint
+from acache.locks import Limiter
 from acache.memoize.function import Memoized
 from acache.stats import CacheInfo, CallCounters
 
@@ -28,6 +29,7 @@ class Registry:
         self._mutex = threading.Lock()
         self._counters: dict[str, tuple[str, CallCounters]] = {}
         self._fingerprints: dict[str, str] = {}
+        self._limiters: dict[tuple[str, int], Limiter] = {}
         self._by_function: weakref.WeakValueDictionary[int, Memoized] = weakref.WeakValueDictionary()
         #: More than those: one function may be memoized under several verbs.
         self._all: weakref.WeakSet[Memoized] = weakref.WeakSet()
@@ -45,6 +47,18 @@ class Registry:
         if mark is not None and known is not None and known != mark:
             raise DuplicateIdentityError(recipe.label, differs(mark, known))
         return counters
+
+    def limiter(self, recipe: KeyRecipe, places: object) -> Limiter | None:
+        """Return what lets ``places`` computations of an identity run at once; one for all who ask for as many.
+
+        Raises :class:`~acache.exceptions.ConfigurationError` for what is no number of places.
+        """
+        if places is None:
+            return None
+        if isinstance(places, bool) or not isinstance(places, int) or places < 1:
+            raise ConfigurationError("max_concurrency", f"{recipe.label} needs a whole number from 1 on")
+        with self._mutex:
+            return self._limiters.setdefault((recipe.prefix, places), Limiter(places))
 
     def add(self, memoized: Memoized) -> None:
         """Remember a memoized function for as long as somebody holds it."""

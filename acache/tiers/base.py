@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from acache.clock import SYSTEM_CLOCK, Clock, Duration, as_seconds
 from acache.codecs import Codec
@@ -33,9 +33,11 @@ from acache.locks import Lock, acquire_lock
 from acache.stats import TierCounters, TierStatistics
 from acache.types import MISSING, Entry, Hit, Key, Missing, Written
 
-__all__ = ("Tier",)
+__all__ = ("Tier", "attempt", "count_stored", "encoded_keys")
 
 _log = logging.getLogger("acache")
+
+T = TypeVar("T")
 
 #: An entry from another machine's clock may be this many seconds ahead before it counts as expired.
 CLOCK_SKEW = 300.0
@@ -105,13 +107,22 @@ class Tier(ABC):
         return await self.read(encode_key(key)) is not None
 
     async def get_many(self, keys: Iterable[object]) -> dict[Any, Hit[Any]]:
-        """Return the hits among ``keys``, by key as given. Keys must be hashable."""
-        found = {key: await self.get(key) for key in keys}
-        return {key: hit for key, hit in found.items() if hit is not None}
+        """Return the hits among ``keys``, by key as given, in one round trip to the storage.
+
+        Keys must be hashable; of those that are equal, such as ``1`` and ``True``, the first counts. Raises as :meth:`get`.
+        """
+        encoded = encoded_keys(keys)
+        found = await self.read_many(encoded.values())
+        return {given: self.hit(found[key]) for given, key in encoded.items() if key in found}
 
     async def set_many(self, values: Mapping[Any, object], *, ttl: Duration | None = None) -> int:
-        """Store each value; return how many were stored."""
-        return sum([await self.set(key, value, ttl=ttl) for key, value in values.items()])
+        """Store each value, in one round trip to the storage; return how many were stored.
+
+        Each is atomic by itself. Raises as :meth:`set` for the first value that cannot be encoded, when the others are stored.
+        """
+        encoded = encoded_keys(values)
+        entries = {key: self._stamp(values[given], ttl) for given, key in encoded.items()}
+        return count_stored(await self.write_many(entries, replace=True))
 
     async def delete_many(self, keys: Iterable[object]) -> int:
         """Remove each entry; return how many there were."""
@@ -153,20 +164,27 @@ class Tier(ABC):
         found = self._read_now(key, codec)
         if found is not None:
             return self._counted(key, None if found is MISSING else found)
-        try:
-            entry = await self._read(key, codec)
-        except ValueDecodingError as error:
-            self._counters.rejections += 1
-            self._emit("read", "rejected", key, getattr(error, "reason", "") or type(error).__name__)
-            if self.on_corrupt == "raise":
-                raise
-            entry = None
-        except CacheError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a tier that breaks is a miss and an event
-            self._degrade("read", key, error)
-            return None
-        return self._counted(key, entry)
+        return self._accepted(key, await attempt(self._read(key, codec)))
+
+    async def read_many(self, keys: Collection[Key], codec: Codec | None = None) -> dict[Key, Entry]:
+        """Return the live entries among those under ``keys``, in one round trip; otherwise as :meth:`read`."""
+        found: dict[Key, Entry] = {}
+        asked = tuple(dict.fromkeys(keys))
+        outcomes = await attempt(self._read_many(asked, codec)) if asked else ()
+        if isinstance(outcomes, Exception):
+            outcomes = [outcomes] * len(asked)
+        errors: list[CacheError] = []
+        for key, outcome in zip(asked, outcomes, strict=True):
+            try:
+                entry = self._accepted(key, outcome)
+            except CacheError as error:
+                errors.append(error)
+                continue
+            if entry is not None:
+                found[key] = entry
+        if errors:
+            raise errors[0]
+        return found
 
     def read_now(self, key: Key, codec: Codec | None = None) -> Entry | Missing | None:
         """Return the live entry under ``key``, or that there is none, if that can be told without waiting.
@@ -183,19 +201,22 @@ class Tier(ABC):
 
         Raises :class:`~acache.exceptions.ValueEncodingError` when ``codec`` cannot encode the value.
         """
-        try:
-            written = await self._write(key, entry, codec, replace=replace)
-        except CacheError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as in read()
-            self._degrade("write", key, error)
-            return Written.FAILED
-        if written is Written.NEW:
-            self._counters.writes += 1
-            self._emit("write", "stored", key)
-        elif written is Written.PRESENT:
-            self._emit("write", "present", key)
+        written = self._noted(key, await attempt(self._write(key, entry, codec, replace=replace)))
+        if isinstance(written, CacheError):
+            raise written
         return written
+
+    async def write_many(
+        self, entries: Mapping[Key, Entry], *, replace: bool, codec: Codec | None = None
+    ) -> dict[Key, Written | CacheError]:
+        """Store each entry as :meth:`write` does, in one round trip; say what became of each.
+
+        Instead of being raised, an error stands in the place of what it is about. Each entry is atomic by itself.
+        """
+        outcomes = await attempt(self._write_many(entries, codec, replace=replace)) if entries else ()
+        if isinstance(outcomes, Exception):
+            outcomes = [outcomes] * len(entries)
+        return {key: self._noted(key, outcome) for key, outcome in zip(entries, outcomes, strict=True)}
 
     async def remove(self, key: Key) -> bool:
         """Remove the entry under ``key``; tell whether there was one."""
@@ -234,6 +255,16 @@ class Tier(ABC):
     @abstractmethod
     async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
         """Store atomically; a dead entry (expired, of another version, corrupt) never stands in the way."""
+
+    async def _read_many(self, keys: Sequence[Key], codec: Codec | None) -> Sequence[Entry | Exception | None]:
+        """Do as _read() for each key, an error in the place of what raised it; a backend that has a faster way takes it."""
+        return [await attempt(self._read(key, codec)) for key in keys]
+
+    async def _write_many(
+        self, entries: Mapping[Key, Entry], codec: Codec | None, *, replace: bool
+    ) -> Sequence[Written | Exception]:
+        """Do as _write() for each entry; otherwise as _read_many()."""
+        return [await attempt(self._write(key, entry, codec, replace=replace)) for key, entry in entries.items()]
 
     @abstractmethod
     async def _remove(self, key: Key) -> bool:
@@ -277,6 +308,35 @@ class Tier(ABC):
             self._emit("read", "hit" if hit else "miss", key)
         return entry if hit else None
 
+    def _accepted(self, key: Key, outcome: Entry | Exception | None) -> Entry | None:
+        """Count what a read came to, and pass it on if it is a live entry; raise what is the caller's."""
+        if isinstance(outcome, ValueDecodingError):
+            self._counters.rejections += 1
+            self._emit("read", "rejected", key, getattr(outcome, "reason", "") or type(outcome).__name__)
+            if self.on_corrupt == "raise":
+                raise outcome
+            outcome = None
+        if isinstance(outcome, CacheError):
+            raise outcome
+        if isinstance(outcome, Exception):  # a tier that breaks is a miss and an event
+            self._degrade("read", key, outcome)
+            return None
+        return self._counted(key, outcome)
+
+    def _noted(self, key: Key, outcome: Written | Exception) -> Written | CacheError:
+        """Count what a write came to, and pass it on; a tier that broke is an event."""
+        if isinstance(outcome, CacheError):
+            return outcome
+        if isinstance(outcome, Exception):
+            self._degrade("write", key, outcome)
+            return Written.FAILED
+        if outcome is Written.NEW:
+            self._counters.writes += 1
+            self._emit("write", "stored", key)
+        elif outcome is Written.PRESENT:
+            self._emit("write", "present", key)
+        return outcome
+
     def _degrade(self, operation: TierOperation, key: Key | None, error: Exception) -> None:
         self._counters.failures += 1
         self._emit(operation, "failed", key, type(error).__name__)
@@ -287,3 +347,24 @@ class Tier(ABC):
     ) -> None:
         if self.events.active:
             self.events.emit(TierEvent(self.name, operation, outcome, key, reason))
+
+
+def count_stored(written: Mapping[Key, Written | CacheError]) -> int:
+    """Return how many entries were stored; raise the first error among what became of them."""
+    for outcome in written.values():
+        if isinstance(outcome, CacheError):
+            raise outcome
+    return sum(outcome is Written.NEW for outcome in written.values())
+
+
+def encoded_keys(keys: Iterable[Any]) -> dict[Any, Key]:
+    """Return the keys as given, each with what it is encoded to; of those that are equal, the first."""
+    return {key: encode_key(key) for key in dict.fromkeys(keys)}
+
+
+async def attempt(call: Awaitable[T]) -> T | Exception:
+    """Return what ``call`` comes to, its error too."""
+    try:
+        return await call
+    except Exception as error:  # noqa: BLE001 - judged by the caller
+        return error

@@ -8,15 +8,15 @@ began before a write or removal of its key gives way to it (:class:`_Watch`), so
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, final
 
 from acache.codecs import Codec
-from acache.exceptions import ConfigurationError
+from acache.exceptions import CacheError, ConfigurationError
 from acache.keys import encode_key
 from acache.locks import BLOCKING, KeyedLock, acquire_many_locks
-from acache.tiers.base import Tier
+from acache.tiers.base import Tier, count_stored, encoded_keys
 from acache.tiers.memory import MemoryTier
 from acache.types import MISSING, Entry, Hit, Key, Written
 
@@ -62,10 +62,21 @@ class ChainTier(Tier):
         found = await self.find(encode_key(key))
         return None if found is None else found[1].hit(found[0])
 
+    async def get_many(self, keys: Iterable[object]) -> dict[Any, Hit[Any]]:
+        """Return the hits among ``keys``, each from the narrowest tier that has it, in one round trip for each tier."""
+        encoded = encoded_keys(keys)
+        found = await self.find_many(encoded.values())
+        hits = ((given, found.get(key)) for given, key in encoded.items())
+        return {given: hit[1].hit(hit[0]) for given, hit in hits if hit is not None}
+
     async def read(self, key: Key, codec: Codec | None = None) -> Entry | None:
         """Return the entry of the narrowest tier that has it; fill the tiers above."""
         found = await self.find(key, codec)
         return None if found is None else found[0]
+
+    async def read_many(self, keys: Collection[Key], codec: Codec | None = None) -> dict[Key, Entry]:
+        """Do as :meth:`read` for each of ``keys``, in one round trip for each tier."""
+        return {key: entry for key, (entry, _) in (await self.find_many(keys, codec)).items()}
 
     async def find(
         self,
@@ -89,6 +100,33 @@ class ChainTier(Tier):
                     return entry, tier
         self._counters.misses += 1
         return None
+
+    async def find_many(
+        self,
+        keys: Iterable[Key],
+        codec: Codec | None = None,
+        limit: int | None = None,
+        wanted: Callable[[Key, Entry], bool] | None = None,
+    ) -> dict[Key, tuple[Entry, Tier]]:
+        """Do as :meth:`find` for each of ``keys``: each tier is asked once, for what no narrower one has."""
+        found: dict[Key, tuple[Entry, Tier]] = {}
+        left = tuple(dict.fromkeys(keys))
+        asked = len(left)
+        with ExitStack() as stack:
+            watches = {key: stack.enter_context(self._watching(key)) for key in left}
+            for depth, tier in enumerate(self.tiers[:limit]):
+                entries = await tier.read_many(left, codec)
+                here = {key: entry for key, entry in entries.items() if wanted is None or wanted(key, entry)}
+                for above in reversed(self.tiers[:depth]):
+                    if here and not above.is_read_only:
+                        await self._fill_many(above, here, codec, watches, replace=wanted is not None)
+                found.update((key, (entry, tier)) for key, entry in here.items())
+                left = tuple(key for key in left if key not in here)
+                if not left:
+                    break
+        self._counters.hits += len(found)
+        self._counters.misses += asked - len(found)
+        return found
 
     def find_now(self, key: Key, codec: Codec | None = None, limit: int | None = None) -> tuple[Entry, Tier] | None:
         """Do what :meth:`find` does as far as that needs no waiting; ``None`` is not a miss."""
@@ -148,10 +186,53 @@ class ChainTier(Tier):
                     return Written.FAILED  # a narrower tier must not hold what the others never see
         except BaseException:
             # Cancelled half-way: a wider tier may have the new entry, so memory must not go on serving the old one.
-            if self.memory is not None:
-                self.memory.forget(key)
+            self._forget((key,))
             raise
         return result
+
+    async def _write_many(
+        self, entries: Mapping[Key, Entry], codec: Codec | None, *, replace: bool
+    ) -> Sequence[Written | Exception]:
+        if not replace:  # which tiers have to agree on is another matter for each entry
+            return await super()._write_many(entries, codec, replace=replace)
+        async with self._holding(entries.keys()):
+            return await self._replace_all(entries, codec)
+
+    async def _replace_all(self, entries: Mapping[Key, Entry], codec: Codec | None) -> Sequence[Written | Exception]:
+        results: dict[Key, Written | CacheError] = dict.fromkeys(entries, Written.FAILED)
+        left = dict(entries)
+        try:
+            for tier in reversed(self._writable):
+                for key in left:
+                    self._end_watches(key)
+                for key, written in (await tier.write_many(left, replace=True, codec=codec)).items():
+                    if written is Written.NEW or isinstance(written, CacheError):
+                        results[key] = written
+                    if isinstance(written, CacheError) or (self.agrees and written is Written.FAILED):
+                        del left[key]  # a narrower tier must not hold what a wider one refused
+        except BaseException:
+            self._forget(left)  # as in _write_through()
+            raise
+        self._forget(key for key, result in results.items() if isinstance(result, CacheError))
+        return tuple(results.values())
+
+    def _forget(self, keys: Iterable[Key]) -> None:
+        if self.memory is not None:
+            for key in keys:
+                self.memory.forget(key)
+
+    @asynccontextmanager
+    async def _holding(self, keys: Collection[Key]) -> AsyncGenerator[None]:
+        """Let no other change of ``keys`` happen. All take them in one order, so none waits for another in a circle."""
+        held: list[Key] = []
+        try:
+            for key in sorted(keys):
+                await self._writing.acquire(key, BLOCKING)
+                held.append(key)
+            yield
+        finally:
+            for key in held:
+                self._writing.release(key)
 
     async def _is_fixed(self, key: Key, codec: Codec | None) -> bool:
         """Tell whether a tier that cannot be written holds ``key``."""
@@ -202,6 +283,23 @@ class ChainTier(Tier):
         async with self._writing.hold(key, BLOCKING):
             if watch.fresh:
                 await tier.write(key, entry, replace=replace, codec=codec)
+
+    async def _fill_many(
+        self,
+        tier: Tier,
+        entries: Mapping[Key, Entry],
+        codec: Codec | None,
+        watches: Mapping[Key, _Watch],
+        *,
+        replace: bool,
+    ) -> None:
+        if isinstance(tier, MemoryTier):
+            for key, entry in entries.items():
+                self._fill_memory(tier, key, entry, watches[key], replace=replace)
+            return
+        async with self._holding(entries.keys()):
+            fresh = {key: entry for key, entry in entries.items() if watches[key].fresh}
+            count_stored(await tier.write_many(fresh, replace=replace, codec=codec))
 
     def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: _Watch, *, replace: bool = False) -> None:
         with self._mutex:  # no change of the key can come between the check and the write, from any thread

@@ -21,7 +21,7 @@ import asyncio
 import errno
 import math
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,18 @@ from acache.codecs import (
     version_digest,
 )
 from acache.exceptions import CacheError, EntryRejectedError, ValueDecodingError
-from acache.files import ABANDONED, WARM_LIMIT, Blob, FileSystem, Shelf, Verdict, in_thread, in_thread_to_the_end
+from acache.files import (
+    ABANDONED,
+    WARM_LIMIT,
+    Blob,
+    FileSystem,
+    Shelf,
+    Verdict,
+    in_thread,
+    in_thread_to_the_end,
+    long_in_thread,
+    long_in_thread_to_the_end,
+)
 from acache.locks import acquire_flock, file_lock
 from acache.tiers.base import Tier
 from acache.types import MISSING, Entry, Key, Missing, Written
@@ -53,6 +64,8 @@ __all__ = ("DiskTier",)
 
 #: After a write failed for want of space or of permission, none is tried for so many seconds.
 _WRITE_PAUSE: Final = 1.0
+#: So many entries are read on the loop, if the kernel has them in memory; more would hold it up.
+_FEW: Final = 4
 _NO_WRITING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -176,24 +189,56 @@ class DiskTier(Tier):
         except ValueDecodingError:
             return None  # it is read again, in a thread, where it can be taken away
 
+    async def _read_many(self, keys: Sequence[Key], codec: Codec | None) -> Sequence[Entry | Exception | None]:
+        codec = self._codec if codec is None else codec
+        if len(keys) > _FEW:
+            return await long_in_thread(self._load_all, keys, codec)
+        found = {key: self._read_now(key, codec) for key in keys}
+        rest = [key for key in keys if found[key] is None]
+        loaded = dict(zip(rest, await in_thread(self._load_all, rest, codec), strict=True)) if rest else {}
+        return [loaded[key] if key in loaded else _without_missing(found[key]) for key in keys]
+
     async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
-        now = self.clock.monotonic()
-        if now < self._write_at:
-            raise OSError(self._write_error, "no write is tried so soon after one that failed")
+        now = self._begin_write()
         try:
             written = await in_thread_to_the_end(
                 self._store, key, entry, self._codec if codec is None else codec, replace
             )
         except OSError as error:
-            if error.errno in _NO_WRITING:
-                self._write_at, self._write_error = now + _WRITE_PAUSE, error.errno
+            self._pause(error, now)
             raise
+        self._housekeep(now)
+        return written
+
+    async def _write_many(
+        self, entries: Mapping[Key, Entry], codec: Codec | None, *, replace: bool
+    ) -> Sequence[Written | Exception]:
+        now = self._begin_write()
+        written = await long_in_thread_to_the_end(
+            self._store_all, entries, self._codec if codec is None else codec, replace
+        )
+        for outcome in written:
+            if isinstance(outcome, OSError):
+                self._pause(outcome, now)
+        self._housekeep(now)
+        return written
+
+    def _begin_write(self) -> float:
+        now = self.clock.monotonic()
+        if now < self._write_at:
+            raise OSError(self._write_error, "no write is tried so soon after one that failed")
+        return now
+
+    def _pause(self, error: OSError, now: float) -> None:
+        if error.errno in _NO_WRITING:
+            self._write_at, self._write_error = now + _WRITE_PAUSE, error.errno
+
+    def _housekeep(self, now: float) -> None:
         if now >= self._sweep_at:
             self._sweep_at = now + ABANDONED
             # Nobody should wait for the housekeeping. A loop that is closing takes no more work.
             with suppress(RuntimeError):
                 asyncio.get_running_loop().run_in_executor(None, self._sweep_quietly)
-        return written
 
     async def _remove(self, key: Key) -> bool:
         return await in_thread_to_the_end(self._shelf.remove, key)
@@ -225,6 +270,27 @@ class DiskTier(Tier):
             if error.reason == "version":
                 return None
             raise
+
+    def _load_all(self, keys: Sequence[Key], codec: Codec) -> list[Entry | Exception | None]:
+        found: list[Entry | Exception | None] = []
+        for key in keys:
+            try:
+                entry = self._read_now(key, codec)
+                found.append(self._load(key, codec) if entry is None else _without_missing(entry))
+            except Exception as error:  # noqa: BLE001 - of this entry only
+                found.append(error)
+        return found
+
+    def _store_all(self, entries: Mapping[Key, Entry], codec: Codec, replace: bool) -> list[Written | Exception]:
+        written: list[Written | Exception] = []
+        for key, entry in entries.items():
+            try:
+                written.append(self._store(key, entry, codec, replace))
+            except Exception as error:  # noqa: BLE001 - of this entry only
+                if isinstance(error, OSError) and error.errno in _NO_WRITING:  # nor can the others be written
+                    return [*written, *[error] * (len(entries) - len(written))]
+                written.append(error)
+        return written
 
     def _load_factors(self, key: Key) -> Mapping[str, str] | None:
         """Read what an entry says of itself. Not verified: enough to explain with, and nothing is served."""
@@ -275,3 +341,7 @@ class DiskTier(Tier):
         # The directory may be read-only or gone by now; the next write will say so.
         with suppress(OSError, CacheError):
             self._shelf.sweep(force=False)
+
+
+def _without_missing(found: Entry | Missing | None) -> Entry | None:
+    return None if found is MISSING else found

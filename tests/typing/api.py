@@ -7,7 +7,7 @@ Each ``type: ignore`` is a mistake that both must find: one that they stop findi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, assert_type
 
@@ -208,3 +208,71 @@ async def check_the_rest(plain: SyncCache) -> None:
 def check_protocols(a: AsyncMemoized[[int], bytes], b: SyncMemoized[[int], bytes]) -> None:
     takes_async(a)
     takes_sync(b)
+
+
+# --- many keys, and streams ---------------------------------------------------------------------------------------
+
+
+@cache.memoize_many
+async def load(keys: list[int]) -> dict[int, bytes]:
+    return {}
+
+
+@cache.memoize_many(window="1ms", max_batch=100, ttl="10m", max_concurrency=4)
+async def load_list(keys: list[str]) -> list[bytes]:
+    return []
+
+
+@cache.memoize_many
+def load_sync(keys: list[int]) -> dict[int, bytes]:
+    return {}
+
+
+async def check_many() -> None:
+    await assert_type(load([1]), Coroutine[Any, Any, dict[int, bytes]])
+    assert_type(await load(range(3)), dict[int, bytes])
+    assert_type(await load.one(1), bytes)
+    assert_type(load.sync([1]), dict[int, bytes])
+    assert_type(await load.cache_get(1), Hit[bytes] | None)
+    assert_type(await load.cache_set(b"", 1), bool)
+    assert_type(await load_list(["a"]), list[bytes])
+    assert_type(await load_list.one("a"), bytes)
+    assert_type(load_sync([1]), dict[int, bytes])
+    assert_type(load_sync.one(1), bytes)
+    assert_type(await load_sync.aio([1]), dict[int, bytes])
+    assert_type(await cache.get_many([1, 2]), dict[int, Hit[Any]])
+    assert_type(await cache.set_many({1: 2}, ttl="1m"), int)
+    await load(["a"])  # type: ignore[list-item]
+    await load.one("a")  # type: ignore[arg-type]
+    await load_list([1])  # type: ignore[list-item]
+    await load.cache_set("no bytes", 1)  # type: ignore[arg-type]
+
+
+@cache.memoize
+async def stream(number: int, *, name: str = "x") -> AsyncGenerator[bytes, None]:
+    yield b""
+
+
+@cache.memoize(ttl=10, max_stream_bytes=1_000)
+async def stream_for_a_while(number: int) -> AsyncIterator[str]:
+    yield ""
+
+
+class Streams:
+    @cache.memoize(ignore=("self",))
+    async def lines(self, number: int) -> AsyncGenerator[str, None]:
+        yield ""
+
+
+async def check_streams() -> None:
+    assert_type(stream(1, name="y"), AsyncGenerator[bytes, None])
+    async for chunk in stream(1):
+        assert_type(chunk, bytes)
+    assert_type(stream_for_a_while(1), AsyncGenerator[str, None])
+    assert_type(Streams().lines(1), AsyncGenerator[str, None])
+    assert_type(await stream.cache_get(1), Hit[list[bytes]] | None)
+    assert_type(await stream.cache_refresh(1), list[bytes])
+    assert_type(await stream.cache_invalidate(1, name="y"), bool)
+    stream("1")  # type: ignore[arg-type]
+    stream()  # type: ignore[call-arg]
+    Streams().lines("1")  # type: ignore[arg-type]

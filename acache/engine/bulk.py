@@ -1,0 +1,89 @@
+"""Many calls at once: the other half of the engine, which reads and writes for all of them in one round trip for each tier."""
+
+from __future__ import annotations
+
+from asyncio import gather
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+from acache.engine.call import Call
+from acache.engine.core import Engine
+from acache.engine.freshness import Freshness
+from acache.engine.plan import Route, Step
+from acache.tiers.base import Tier, attempt, count_stored
+from acache.types import Entry, Hit, Key, Written
+
+__all__ = ("find_many", "look_up_many", "put_many", "run_many")
+
+
+async def run_many(engine: Engine, calls: Sequence[Call], route: Route) -> list[Any]:
+    """Do as :meth:`Engine.run` for each call; return the result of each or, in its place, the exception.
+
+    The calls are of one function. Cancelled, all of them are.
+    """
+    if route in {Route.RECORD, Route.REFUSE}:
+        return await gather(*(engine.run(call, route) for call in calls), return_exceptions=True)
+    if route is Route.READ:
+        calls = [replace(call, stores=False) for call in calls]
+    stored = await find_many(engine, calls)
+    outcomes: list[Any] = [None] * len(calls)
+    rest: dict[int, Coroutine[Any, Any, Any]] = {}
+    for place, call in enumerate(calls):
+        hit = stored.get(call.key)
+        found = None if hit is None else engine._found(call, *hit)
+        step = engine._step(call, route, found)
+        if step is Step.COMPUTE:
+            rest[place] = engine._join(call)
+        else:
+            outcomes[place] = await attempt(engine._carry_out(call, route, step, found))
+    computed = await gather(*rest.values(), return_exceptions=True)
+    for place, result in zip(rest, computed, strict=True):
+        outcomes[place] = result
+    return outcomes
+
+
+async def find_many(engine: Engine, calls: Sequence[Call]) -> dict[Key, tuple[Entry, Tier]]:
+    """Look into the tiers, as each call of one function would, for what is fresh, and then for what there is."""
+    if not calls:
+        return {}
+    by_key = {call.key: call for call in calls}
+    codec, depth = calls[0].options.codec, engine._depth()
+    found: dict[Key, tuple[Entry, Tier]] = {}
+    if not calls[0].options.timing.is_plain:
+        found = await engine.chain.find_many(
+            by_key, codec, depth, lambda key, entry: engine._judge(by_key[key], entry) is Freshness.FRESH
+        )
+    rest = [key for key in by_key if key not in found]
+    return found | await engine.chain.find_many(rest, codec, depth) if rest else found
+
+
+async def look_up_many(engine: Engine, calls: Sequence[Call], route: Route) -> list[Hit[Any] | None]:
+    """Do as :meth:`Engine.look_up` for each call."""
+    stored = await find_many(engine, calls)
+
+    async def find(call: Call) -> tuple[Entry, Tier] | None:
+        return stored.get(call.key)
+
+    return [await engine.look_up(replace(call, find=find), route) for call in calls]
+
+
+async def put_many(engine: Engine, calls: Sequence[Call], values: Sequence[Any], route: Route) -> int:
+    """Do as :meth:`Engine.put` for each call, over what is there; return how many values were stored.
+
+    Raises for the first value that cannot be encoded, when the others are stored.
+    """
+    if engine.determinism is not None:  # it asks the tiers about each of them, and never replaces
+        written = [
+            await engine.put(call, value, route, replace=True) for call, value in zip(calls, values, strict=True)
+        ]
+        return sum(written)
+    entries: dict[Key, Entry] = {}
+    for call, value in zip(calls, values, strict=True):
+        entries[call.key] = engine._storing.entry(call, value, value, 0.0)
+        engine.flights.invalidate(call.key)
+    results = await engine.chain.write_many(entries, replace=True)
+    for call in calls:
+        if isinstance(results[call.key], Written):
+            engine._report(call, "stored" if results[call.key] is Written.NEW else "present", action="insert")
+    return count_stored(results)

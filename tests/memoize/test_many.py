@@ -1,0 +1,643 @@
+"""Functions over many keys: hits are taken, and what is missing is computed once, together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acache import DiskTier, FastCache, MemoryTier, SyncCache, disabled, isolate, recompute
+from acache.exceptions import (
+    AbsentKeyError,
+    BatchResultError,
+    BridgeError,
+    ConfigurationError,
+    CustomParamsEncoderRequiredError,
+    RecursiveCallError,
+    ValueEncodingError,
+)
+from acache.testing import FaultyTier, Gate, ManualClock, cancel_sweep, settle
+
+
+class Loader:
+    """A source of squares that writes down what it was asked for, and answers when it may."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.gate = Gate("the source")
+        self.gate.open()
+        self.cancelled = 0
+
+    async def __call__(self, keys: Sequence[int]) -> dict[int, int]:
+        self.calls.append(list(keys))
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return {key: key * key for key in keys if key >= 0}
+
+    def close(self) -> None:
+        self.gate = Gate("the source")
+
+
+@pytest.fixture
+def source() -> Loader:
+    return Loader()
+
+
+# --- results ------------------------------------------------------------------------------------------------------
+
+
+async def test_hits_are_taken_and_the_rest_is_one_call(cache: FastCache, source: Loader) -> None:
+    """A call asks the function only for keys that are not stored, and answers in the order asked."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    assert await load([1, 2]) == {1: 1, 2: 4}
+    assert list((await load([3, 1, 4, 2])).items()) == [(3, 9), (1, 1), (4, 16), (2, 4)]
+    assert await load.one(4) == 16
+    assert source.calls == [[1, 2], [3, 4]]
+    info = load.cache_info()
+    assert (info.hits, info.misses, info.computed, info.currsize) == (3, 4, 4, 4)
+
+
+async def test_equal_keys_are_asked_for_once(cache: FastCache, source: Loader) -> None:
+    """A key that is given twice is one key."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    assert await load([2, 2, 2]) == {2: 4}
+    assert await load(iter([2, 3])) == {2: 4, 3: 9}
+    assert await load([]) == {}
+    assert source.calls == [[2], [3]]
+
+
+async def test_a_list_is_answered_with_a_list(cache: FastCache, source: Loader) -> None:
+    """What the annotation of the function says, its callers get: results in the order of the keys, with repetitions."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> list[int]:
+        return list((await source(keys)).values())
+
+    assert await load([2, 1, 2]) == [4, 1, 4]
+    assert await load([3, 2]) == [9, 4]
+    assert await load([]) == []
+    assert source.calls == [[2, 1], [3]]
+
+
+async def test_a_list_of_another_length_is_an_error(cache: FastCache) -> None:
+    """Results that cannot be told apart by their places are not guessed at."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> list[int]:
+        return [0]
+
+    with pytest.raises(BatchResultError, match="2 keys and returned 1"):
+        await load([1, 2])
+    assert await load([1]) == [0]
+
+
+async def test_a_result_of_the_wrong_kind_is_an_error(cache: FastCache) -> None:
+    """A function that says it returns a dict and returns something else is told so."""
+
+    @cache.memoize_many(as_list=False)
+    async def as_dict(keys: list[int]) -> list[int]:
+        return [0]
+
+    @cache.memoize_many(as_list=True)
+    async def as_list(keys: list[int]) -> dict[int, int]:
+        return {}
+
+    with pytest.raises(BatchResultError, match="dict was expected, not a list"):
+        await as_dict([1])
+    with pytest.raises(BatchResultError, match="list was expected, not a dict"):
+        await as_list([1])
+
+
+async def test_an_absent_key_is_absent_and_not_stored(cache: FastCache, source: Loader) -> None:
+    """What a dict does not hold is a miss again the next time; alone it is a KeyError."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    assert await load([1, -1]) == {1: 1}
+    assert await load([1, -1]) == {1: 1}
+    with pytest.raises(AbsentKeyError) as caught:
+        await load.one(-1)
+    assert isinstance(caught.value, KeyError)
+    assert "-1" not in str(caught.value)
+    assert source.calls == [[1, -1], [-1], [-1]]
+
+
+async def test_absence_can_be_stored(cache: FastCache, clock: ManualClock, source: Loader) -> None:
+    """With ``cache_exceptions=AbsentKeyError`` the function is not asked again for what it does not have."""
+
+    @cache.memoize_many(cache_exceptions={AbsentKeyError: 10})
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    assert await load([1, -1]) == await load([1, -1]) == {1: 1}
+    assert source.calls == [[1, -1]]
+    clock.advance(10)
+    assert await load([-1]) == {}
+    assert source.calls == [[1, -1], [-1]]
+
+
+async def test_none_is_a_result(cache: FastCache) -> None:
+    """A stored ``None`` is a hit like any other."""
+    calls: list[list[int]] = []
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> Mapping[int, None]:
+        calls.append(keys)
+        return dict.fromkeys(keys)
+
+    assert await load([1]) == await load([1]) == {1: None}
+    assert calls == [[1]]
+
+
+async def test_plain_function(cache: FastCache) -> None:
+    """A ``def`` runs in a worker thread; it is awaited by ``aio`` and blocks plain threads."""
+    calls: list[list[int]] = []
+
+    @cache.memoize_many
+    def load(keys: list[int]) -> dict[int, int]:
+        calls.append(keys)
+        return {key: -key for key in keys}
+
+    assert await load.aio([1, 2]) == {1: -1, 2: -2}
+    assert await asyncio.to_thread(load, [2, 3]) == {2: -2, 3: -3}
+    assert await asyncio.to_thread(load.one, 3) == -3
+    assert await asyncio.to_thread(load.sync, [1]) == {1: -1}
+    assert calls == [[1, 2], [3]]
+    with pytest.raises(BridgeError):
+        load([4])
+
+
+async def test_the_function_may_change_its_list(cache: FastCache) -> None:
+    """The list of keys is the function's own."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        found = {key: key for key in keys}
+        keys.clear()
+        return found
+
+    assert await load([1, 2]) == {1: 1, 2: 2}
+
+
+# --- batches ------------------------------------------------------------------------------------------------------
+
+
+async def test_callers_share_one_call(cache: FastCache, source: Loader) -> None:
+    """Misses of callers that come in the same turn are one call, each key once."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    results = list(await asyncio.gather(load([1, 2]), load([2, 3]), load([4])))
+    assert results == [{1: 1, 2: 4}, {2: 4, 3: 9}, {4: 16}]
+    assert source.calls == [[1, 2, 3, 4]]
+
+
+async def test_single_keys_share_one_call(cache: FastCache, source: Loader) -> None:
+    """``one`` is collected as the keys of lists are."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    one, two, rest = await asyncio.gather(load.one(1), load.one(2), load([3, 1]))
+    assert (one, two, rest) == (1, 4, {3: 9, 1: 1})
+    assert [sorted(call) for call in source.calls] == [[1, 2, 3]]
+
+
+async def test_callers_share_one_call_over_a_disk(tmp_path: Path, source: Loader) -> None:
+    """Tiers that take time do not spread a batch."""
+    async with FastCache(MemoryTier(), DiskTier(tmp_path)) as cache:
+
+        @cache.memoize_many
+        async def load(keys: list[int]) -> dict[int, int]:
+            return await source(keys)
+
+        await load([0])
+        results = await asyncio.gather(load(range(30)), load(range(20, 50)))
+        assert [len(result) for result in results] == [30, 30]
+        assert sum(len(call) for call in source.calls) == 50
+        assert len(source.calls) <= 3
+    async with FastCache(MemoryTier(), DiskTier(tmp_path)) as again:
+        load_again = again.memoize_many(load.__wrapped__)
+        assert await load_again(range(50)) == {key: key * key for key in range(50)}
+        assert sum(len(call) for call in source.calls) == 50
+
+
+async def test_a_key_under_way_is_waited_for(cache: FastCache, source: Loader) -> None:
+    """A key that another call of the function computes is not asked for again."""
+    source.close()
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    first = asyncio.create_task(load([1, 2]))
+    await settle()
+    second = asyncio.create_task(load([2, 3]))
+    await settle()
+    assert source.calls == [[1, 2], [3]]
+    source.gate.open()
+    assert [await first, await second] == [{1: 1, 2: 4}, {2: 4, 3: 9}]
+    assert source.calls == [[1, 2], [3]]
+
+
+async def test_a_window_collects_for_so_long(cache: FastCache, clock: ManualClock, source: Loader) -> None:
+    """With ``window=`` a batch stays open for as many seconds."""
+
+    @cache.memoize_many(window="5ms")
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    first = asyncio.create_task(load([1]))
+    await settle()
+    second = asyncio.create_task(load.one(2))
+    await settle()
+    assert source.calls == []
+    clock.advance(0.005)
+    assert (await first, await second) == ({1: 1}, 4)
+    assert source.calls == [[1, 2]]
+
+
+async def test_a_full_batch_does_not_wait(cache: FastCache, clock: ManualClock, source: Loader) -> None:
+    """No call gets more than ``max_batch`` keys, and a full one leaves at once."""
+
+    @cache.memoize_many(window=5, max_batch=2)
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    loading = asyncio.create_task(load([1, 2, 3, 4, 5]))
+    await settle()
+    assert source.calls == [[1, 2], [3, 4]]
+    clock.advance(5)
+    assert len(await loading) == 5
+    assert source.calls == [[1, 2], [3, 4], [5]]
+
+
+async def test_callers_of_other_loops_are_served(cache: FastCache, source: Loader) -> None:
+    """Keys under way are shared with every loop; each loop has batches of its own."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    def in_other_loop() -> dict[int, int]:
+        return asyncio.run(load.aio(range(20)))
+
+    expected = {key: key * key for key in range(20)}
+    results = await asyncio.gather(load(range(20)), *(asyncio.to_thread(in_other_loop) for _ in range(3)))
+    assert results == [expected] * 4
+    asked = sorted(key for call in source.calls for key in call)
+    assert asked == list(range(20))
+
+
+async def test_scopes_do_not_share_a_call(cache: FastCache) -> None:
+    """A function that looks at its scope is called for keys of one scope only; entries are kept apart too."""
+    calls: list[list[int]] = []
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        calls.append(keys)
+        return {key: len(calls) for key in keys}
+
+    async def under(target: str) -> dict[int, int]:
+        with isolate(target=target):
+            return await load([1])
+
+    one, other, third = await asyncio.gather(under("a"), under("b"), under("a"))
+    assert calls == [[1], [1]]
+    assert one == third != other
+
+
+# --- failures and cancellation ------------------------------------------------------------------------------------
+
+
+async def test_a_failing_call_fails_for_those_who_wait_for_it(cache: FastCache, source: Loader) -> None:
+    """An error reaches the callers of its batch and no others, and is not stored."""
+    source.close()
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        found = await source(keys)
+        if 13 in keys:
+            raise OSError
+        return found
+
+    unlucky = [asyncio.create_task(load([1, 13])), asyncio.create_task(load([2]))]
+    await settle()
+    lucky = asyncio.create_task(load([3]))
+    await settle()
+    source.gate.open()
+    results = await asyncio.gather(*unlucky, lucky, return_exceptions=True)
+    assert [type(result) for result in results] == [OSError, OSError, dict]
+    assert await load([1, 2]) == {1: 1, 2: 4}
+
+
+async def test_a_cancelled_caller_leaves_the_batch_alone(cache: FastCache, source: Loader) -> None:
+    """Who gives up does not take the others with him."""
+    source.close()
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    leaver, stayer = asyncio.create_task(load([1, 2])), asyncio.create_task(load([2, 3]))
+    await settle()
+    leaver.cancel()
+    await settle()
+    source.gate.open()
+    assert await stayer == {2: 4, 3: 9}
+    assert leaver.cancelled()
+    assert (source.calls, source.cancelled) == ([[1, 2, 3]], 0)
+
+
+async def test_the_last_caller_cancels_the_call(cache: FastCache, source: Loader) -> None:
+    """A call nobody waits for any more is cancelled, and nothing of it stays."""
+    source.close()
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    tasks = [asyncio.create_task(load([1, 2])), asyncio.create_task(load.one(3))]
+    await settle()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await settle()
+    assert source.cancelled == 1
+    assert cache.statistics().in_flight == 0
+    source.gate.open()
+    assert await load([1, 3]) == {1: 1, 3: 9}
+
+
+async def test_cancelled_anywhere(cache: FastCache) -> None:
+    """Wherever a load is cancelled, nothing is left and the next one is right."""
+    start = 0
+
+    @cache.memoize_many(max_concurrency=1)
+    async def load(keys: list[int]) -> dict[int, int]:
+        await asyncio.sleep(0)
+        return {key: key for key in keys}
+
+    async def one_run() -> dict[int, int]:
+        return await load([start, start + 1])
+
+    async for _ in cancel_sweep(one_run):
+        await settle()
+        assert cache.statistics().in_flight == 0
+        assert await load([start, start + 1]) == {start: start, start + 1: start + 1}
+        start += 2
+
+
+async def test_a_call_that_waits_for_itself_is_refused(cache: FastCache) -> None:
+    """A function that loads a key of the very batch it computes gets an error, not a deadlock."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        if 1 in keys:
+            return {key: await load.one(2) for key in keys}
+        return {key: key for key in keys}
+
+    with pytest.raises(RecursiveCallError):
+        await load([1, 2])
+    assert await load([2]) == {2: 2}
+    assert await load([1]) == {1: 2}
+
+
+async def test_a_circle_through_another_function_is_refused(cache: FastCache) -> None:
+    """What a batch waits for, each of its keys waits for."""
+    begun = Gate("the batch")
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        begun.open()
+        value = await other()
+        return dict.fromkeys(keys, value)
+
+    @cache.memoize
+    async def other() -> int:
+        await begun.wait()
+        await settle()
+        return await load.one(1)
+
+    with pytest.raises(RecursiveCallError):
+        await asyncio.gather(load([1, 2]), other())
+
+
+# --- options and switches -----------------------------------------------------------------------------------------
+
+
+async def test_options_are_about_each_key(cache: FastCache, clock: ManualClock, source: Loader) -> None:
+    """Each key has a time of its own."""
+
+    @cache.memoize_many(ttl=10, store_if=lambda value: value != 9)
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    await load([1])
+    clock.advance(6)
+    await load([1, 2, 3])
+    clock.advance(6)
+    await load([1, 2, 3])
+    assert source.calls == [[1], [2, 3], [1, 3]]
+
+
+async def test_stale_results_are_refreshed_together(cache: FastCache, clock: ManualClock, source: Loader) -> None:
+    """Keys that are refreshed behind a caller are one call too."""
+
+    @cache.memoize_many(refresh_after=5)
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    await load([1, 2])
+    clock.advance(6)
+    assert await load([1, 2]) == {1: 1, 2: 4}
+    await settle()
+    assert source.calls == [[1, 2], [1, 2]]
+
+
+async def test_cache_methods_are_about_one_key(cache: FastCache, source: Loader) -> None:
+    """What a memoized function has, a function over many keys has for each of them."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    assert await load.cache_get(1) is None
+    assert await load.cache_set(100, 1) is True
+    assert await load([1, 2]) == {1: 100, 2: 4}
+    assert await load.cache_contains(2) is True
+    assert await load.cache_invalidate(1) is True
+    assert await load.cache_refresh(2) == 4
+    assert await load([1]) == {1: 1}
+    await load.cache_clear()
+    assert await load.cache_contains(2) is False
+    assert load.cache_key(1) != load.cache_key(2)
+    assert source.calls == [[2], [2], [1]]
+
+
+async def test_switches(cache: FastCache, source: Loader) -> None:
+    """Disabled, a call reads and stores nothing; recompute computes every key anew."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    with disabled():
+        assert await load([1, 2]) == {1: 1, 2: 4}
+        assert await load.one(1) == 1
+    assert await load([1]) == {1: 1}
+    with recompute():
+        assert await load([1, 2]) == {1: 1, 2: 4}
+    assert source.calls == [[1, 2], [1], [1], [1, 2]]
+
+
+async def test_as_a_whole_and_by_key_are_two_key_spaces(cache: FastCache) -> None:
+    """A function memoized as a whole does not meet its own results by key."""
+
+    async def load(keys: tuple[int, ...] | list[object]) -> dict[object, int]:
+        return dict.fromkeys(keys, 1)
+
+    whole, by_key = cache.memoize(load), cache.memoize_many(load)
+    assert await whole((1, 2)) == {1: 1, 2: 1}
+    assert await by_key.one((1, 2)) == 1
+
+
+async def test_a_broken_tier_costs_time_only(source: Loader) -> None:
+    """A tier that fails is a miss for each key."""
+    faulty = FaultyTier(MemoryTier())
+    cache = FastCache(faulty)
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    faulty.fail()
+    assert await load([1, 2]) == {1: 1, 2: 4}
+    faulty.heal()
+    assert await load([1, 2]) == {1: 1, 2: 4}
+    assert source.calls == [[1, 2], [1, 2]]
+
+
+def test_what_cannot_be_is_refused_at_decoration(cache: FastCache) -> None:
+    """Options that make no sense, and functions that take something else, are named errors."""
+
+    async def load(keys: list[int]) -> dict[int, int]:
+        return {}
+
+    async def two(keys: list[int], more: int) -> dict[int, int]:
+        return {}
+
+    refused: tuple[dict[str, Any], ...] = (
+        *({"max_batch": 0}, {"max_batch": True}, {"window": -1}),
+        *({"flight": "host"}, {"no_option": 1}, {"max_concurrency": 0}),
+    )
+    for options in refused:
+        with pytest.raises(ConfigurationError):
+            cache.memoize_many(**options)(load)
+    function: Any = two
+    with pytest.raises(ConfigurationError, match="one argument"):
+        cache.memoize_many(function)
+
+
+async def test_a_key_that_cannot_be_one_is_refused(cache: FastCache) -> None:
+    """A key without a stable encoding is the caller's error, before anything is called."""
+
+    @cache.memoize_many
+    async def load(keys: list[object]) -> dict[object, int]:
+        return {}
+
+    with pytest.raises(CustomParamsEncoderRequiredError):
+        await load([object()])
+
+
+# --- max_concurrency ----------------------------------------------------------------------------------------------
+
+
+async def test_max_concurrency_limits_calls_of_the_function(cache: FastCache) -> None:
+    """Keys wait for a call together; calls wait for each other."""
+    running, most = 0, 0
+
+    @cache.memoize_many(max_batch=2, max_concurrency=2)
+    async def load(keys: list[int]) -> dict[int, int]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await settle()
+        running -= 1
+        return {key: key for key in keys}
+
+    assert len(await load(range(12))) == 12
+    assert most == 2
+
+
+# --- values under keys of one's own -------------------------------------------------------------------------------
+
+
+async def test_get_many_and_set_many(cache: FastCache, clock: ManualClock) -> None:
+    """Values under keys of one's own come and go together, and are those of ``get_or_set``."""
+    assert await cache.set_many({"a": 1, "b": None}, ttl=10) == 2
+    assert {key: hit.value for key, hit in (await cache.get_many(["b", "a", "c"])).items()} == {"b": None, "a": 1}
+    assert await cache.get_or_set("a", lambda: 2) == 1
+    clock.advance(10)
+    assert await cache.get_many(["a"]) == {}
+    assert await cache.get_many([]) == {}
+    assert await cache.set_many({}) == 0
+
+
+async def test_set_many_goes_before_what_is_computed_now(cache: FastCache) -> None:
+    """A value that is computed while others are set is not stored over them."""
+    gate = Gate()
+
+    async def factory() -> str:
+        await gate.wait()
+        return "old"
+
+    computing = asyncio.create_task(cache.get_or_set("a", factory))
+    await settle()
+    await cache.set_many({"a": "new"})
+    gate.open()
+    assert await computing == "old"
+    assert (await cache.get_many(["a"]))["a"].value == "new"
+
+
+async def test_set_many_stores_what_can_be_stored(tmp_path: Path) -> None:
+    """A value that cannot be encoded is an error, once the others are stored; no tier holds it."""
+    async with FastCache(MemoryTier(), DiskTier(tmp_path)) as cache:
+        with pytest.raises(ValueEncodingError):
+            await cache.set_many({"a": 1, "bad": lambda: 0, "b": 2})
+        assert sorted(await cache.get_many(["a", "bad", "b"])) == ["a", "b"]
+
+
+async def test_get_many_under_switches(cache: FastCache) -> None:
+    """Disabled, nothing is read or stored."""
+    await cache.set_many({"a": 1})
+    with disabled():
+        assert await cache.get_many(["a"]) == {}
+        assert await cache.set_many({"b": 1}) == 0
+    assert list(await cache.get_many(["a", "b"])) == ["a"]
+
+
+def test_sync_cache_has_them_too() -> None:
+    """Plain threads get and set many as tasks do."""
+    cache = SyncCache(FastCache())
+    assert cache.set_many({"a": 1, "b": 2}) == 2
+    assert sorted(cache.get_many(["a", "b", "c"])) == ["a", "b"]
