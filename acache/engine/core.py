@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import inspect
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -29,7 +28,7 @@ from acache.engine.options import Options
 from acache.engine.patience import end, is_done_within
 from acache.engine.plan import Mode, Route, Step, Verb, plan, step
 from acache.engine.resting import Resting
-from acache.engine.storing import Storing, maybe_await
+from acache.engine.storing import Storing, maybe_await, refuse_unrepeatable
 from acache.events import CallAction, CallEvent, CallOutcome, Events
 from acache.exceptions import (
     CacheError,
@@ -411,7 +410,7 @@ class Engine:
         cost = self.clock.monotonic() - started
         if isinstance(value, Costed):
             value, cost = value
-        _refuse_unrepeatable(call.label, value)
+        refuse_unrepeatable(call.label, value)
         return value, cost
 
     # --- serving --------------------------------------------------------------------------------------------------
@@ -495,12 +494,3 @@ class Engine:
             counters.note(event)
         if self.events.active:
             self.events.emit(event)
-
-
-def _refuse_unrepeatable(label: str, value: Any) -> None:
-    """Refuse a result that only its first user could use."""
-    if inspect.iscoroutine(value):
-        value.close()  # it will never be awaited, and need not warn of it
-    elif not (inspect.isgenerator(value) or inspect.isasyncgen(value) or inspect.isawaitable(value)):
-        return
-    raise CustomResultEncoderRequiredError(label, f"a {type(value).__name__} can be used only once")

@@ -20,7 +20,7 @@ from acache.exceptions import CustomResultEncoderRequiredError, DeferredRecordin
 from acache.tiers.chain import ChainTier
 from acache.types import Entry, Key, Written
 
-__all__ = ("Storing", "maybe_await")
+__all__ = ("Storing", "maybe_await", "refuse_unrepeatable")
 
 _log = logging.getLogger("acache")
 
@@ -150,3 +150,12 @@ class Storing:
 async def maybe_await(value: Any) -> Any:
     """Return ``value``, or what it comes to if it can be awaited."""
     return await value if inspect.isawaitable(value) else value
+
+
+def refuse_unrepeatable(label: str, value: Any) -> None:
+    """Refuse a result that only its first user could use."""
+    if inspect.iscoroutine(value):
+        value.close()  # it will never be awaited, and need not warn of it
+    elif not (inspect.isgenerator(value) or inspect.isasyncgen(value) or inspect.isawaitable(value)):
+        return
+    raise CustomResultEncoderRequiredError(label, f"a {type(value).__name__} can be used only once")
