@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +49,7 @@ async def run(run: Run) -> Result:
             "memory hit": await _hits(size),
             "from a plain thread": await _from_threads(size),
             "miss": await _misses(run, stack, max(1, size // 10)),
+            "100 at once": await _many(run, stack),
         }
         for group, measures in groups.items():
             result.add(group, await run.in_turns(measures, rounds))
@@ -109,6 +110,44 @@ async def _misses(run: Run, stack: AsyncExitStack, size: int) -> dict[str, Measu
         "cachebox": cachebox.cached(cachebox.LRUCache(0))(answer),
     }
     return {name: block(partial(_call_anew, function, numbers), size) for name, function in functions.items()}
+
+
+async def _many(run: Run, stack: AsyncExitStack) -> dict[str, Measure]:
+    """Measure a hundred entries one by one, and in one round trip; the time is that of all hundred."""
+    disk = await stack.enter_async_context(FastCache(DiskTier(run.scratch.directory("many"))))
+    memory = FastCache()
+    keys = range(100)
+    values: dict[int, object] = dict.fromkeys(keys, "x" * 500)
+    numbers = count()
+
+    async def load(keys: list[int]) -> dict[int, int]:
+        return dict.fromkeys(keys, 1)
+
+    load_many, load_each = memory.memoize_many(load), memory.memoize(answer)
+    await load_many(keys)
+    await disk.tier.set_many(values)
+
+    def anew() -> list[int]:
+        return [next(numbers) for _ in keys]
+
+    return {
+        "acache, 100 times DiskTier.get()": block(lambda: _each(disk.tier.get, keys), 1),
+        "acache, DiskTier.get_many() of 100": block(lambda: disk.tier.get_many(keys), 1),
+        "acache, 100 times DiskTier.set()": block(lambda: _each(partial(disk.tier.set, value="x" * 500), keys), 1),
+        "acache, DiskTier.set_many() of 100": block(lambda: disk.tier.set_many(values), 1),
+        "acache, memoize_many, 100 hits": block(lambda: load_many(keys), 1),
+        "acache, memoize_many, 100 misses": block(lambda: load_many(anew()), 1),
+        "acache, 100 misses of memoize in gather()": block(lambda: _gathered(load_each, anew()), 1),
+    }
+
+
+async def _each(function: Callable[[int], Awaitable[Any]], keys: Iterable[int]) -> None:
+    for key in keys:
+        await function(key)
+
+
+async def _gathered(function: Callable[[object], Awaitable[Any]], keys: Iterable[int]) -> None:
+    await asyncio.gather(*map(function, keys))
 
 
 def _call_anew(function: Callable[[object], Awaitable[Any]], numbers: count[int]) -> Awaitable[Any]:

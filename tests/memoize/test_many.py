@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from acache import DiskTier, FastCache, MemoryTier, SyncCache, disabled, isolate, recompute
+from acache import DeterministicCache, DiskTier, FastCache, MemoryTier, SyncCache, disabled, isolate, recompute
 from acache.exceptions import (
     AbsentKeyError,
     BatchResultError,
@@ -376,7 +376,7 @@ async def test_the_last_caller_cancels_the_call(cache: FastCache, source: Loader
     async def load(keys: list[int]) -> dict[int, int]:
         return await source(keys)
 
-    tasks = [asyncio.create_task(load([1, 2])), asyncio.create_task(load.one(3))]
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(load([1, 2])), asyncio.create_task(load.one(3))]
     await settle()
     for task in tasks:
         task.cancel()
@@ -567,6 +567,30 @@ async def test_a_key_that_cannot_be_one_is_refused(cache: FastCache) -> None:
 
     with pytest.raises(CustomParamsEncoderRequiredError):
         await load([object()])
+
+
+async def test_workers_agree_on_each_key(tmp_path: Path) -> None:
+    """In a deterministic cache the first stored result of each key is everybody's."""
+    gate, other = Gate(), {1: "other", 2: "other"}
+
+    def define(cache: DeterministicCache, results: dict[int, str], gate: Gate | None) -> Any:
+        @cache.memoize_many(version=1, key="{keys}")
+        async def load(keys: list[int]) -> dict[int, str]:
+            if gate is not None:
+                await gate.wait()
+            return {key: results[key] for key in keys}
+
+        return load
+
+    async with (
+        DeterministicCache(MemoryTier(), DiskTier(tmp_path), dump_on_close=False) as mine,
+        DeterministicCache(MemoryTier(), DiskTier(tmp_path), dump_on_close=False) as theirs,
+    ):
+        slow = asyncio.create_task(define(mine, {1: "mine", 2: "mine"}, gate)([1, 2]))
+        await settle()
+        assert await define(theirs, other, None)([1]) == {1: "other"}
+        gate.open()
+        assert await slow == {1: "other", 2: "mine"}
 
 
 # --- max_concurrency ----------------------------------------------------------------------------------------------

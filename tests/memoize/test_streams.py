@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from acache import DeterministicCache, DiskTier, FastCache, MemoryTier, disabled, read_only, recompute
+from acache import DeterministicCache, DiskTier, FastCache, MemoryTier, disabled, exceptions, read_only, recompute
 from acache.exceptions import (
     ConfigurationError,
     CustomResultEncoderRequiredError,
@@ -474,6 +474,36 @@ async def test_max_concurrency_counts_streams(cache: FastCache) -> None:
     results = await asyncio.gather(*(collect(numbers(which)) for which in range(6)))
     assert results == [[which] for which in range(6)]
     assert most == 2
+
+
+async def test_a_stream_whose_loop_ends(cache: FastCache) -> None:
+    """Who follows from another loop is told, and not left waiting; later callers start anew."""
+    begun, joined, runs = Gate("the stream"), Gate("the follower"), list[int]()
+
+    @cache.memoize
+    async def numbers() -> AsyncGenerator[int, None]:
+        runs.append(1)
+        yield len(runs)
+        if len(runs) == 1:
+            await asyncio.Event().wait()
+
+    async def lead() -> None:
+        stream = numbers()
+        assert await anext(stream) == 1
+        begun.open()
+        await joined.wait()
+
+    leading = asyncio.create_task(asyncio.to_thread(asyncio.run, lead()))
+    await begun.wait()
+    async with aclosing(numbers()) as stream:
+        assert await anext(stream) == 1
+        following = asyncio.ensure_future(anext(stream))
+        await settle()
+        joined.open()
+        with pytest.raises(exceptions.SystemError, match="ended"):
+            await following
+    await leading
+    assert await collect(numbers()) == [2]
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------

@@ -259,6 +259,8 @@ async def stream_for_a_while(number: int) -> AsyncIterator[str]:
 
 
 class Streams:
+    """Generators may live in classes."""
+
     @cache.memoize(ignore=("self",))
     async def lines(self, number: int) -> AsyncGenerator[str, None]:
         yield ""
