@@ -18,7 +18,7 @@ import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import async_hit, costs, disk, isolation, responsiveness, scale, stampede, sync_hit
+from benchmarks import async_hit, costs, disk, eviction, isolation, responsiveness, scale, stampede, sync_hit
 from benchmarks.harness import Benchmark, Run
 from benchmarks.plot import draw
 from benchmarks.result import Result
@@ -28,7 +28,8 @@ from benchmarks.table import show, verdict
 __all__ = ("BENCHMARKS", "main")
 
 BENCHMARKS: Final[tuple[Benchmark, ...]] = tuple(
-    module.BENCHMARK for module in (async_hit, sync_hit, isolation, disk, scale, responsiveness, stampede, costs)
+    module.BENCHMARK
+    for module in (async_hit, sync_hit, isolation, disk, scale, eviction, responsiveness, stampede, costs)
 )
 RESULTS: Final = Path(__file__).parent / "results"
 _WIDTH: Final = 120
