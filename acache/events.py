@@ -22,6 +22,7 @@ __all__ = (
     "CallOutcome",
     "Event",
     "Events",
+    "RemovalCause",
     "Sink",
     "TierEvent",
     "TierOperation",
@@ -35,6 +36,8 @@ CallOutcome: TypeAlias = Literal[
     "hit", "joined", "computed", "agreed", "failed", "bypassed", "missed", "stored", "present"
 ]
 TierOperation: TypeAlias = Literal["read", "write", "remove", "scan", "lock", "evict"]
+#: Why an entry went: its time was up, room was needed, somebody asked for it, another took its place, it was damaged.
+RemovalCause: TypeAlias = Literal["expired", "evicted", "invalidated", "replaced", "corrupt"]
 TierOutcome: TypeAlias = Literal["hit", "miss", "stored", "present", "failed", "rejected", "done", "timeout"]
 
 
@@ -64,7 +67,11 @@ class CallEvent:
 
 @dataclass(frozen=True, slots=True)
 class TierEvent:
-    """One tier did, or failed to do, one thing. ``reason`` is an error's type or the cause of a rejection."""
+    """One tier did, or failed to do, one thing. ``reason`` is an error's type or the cause of a rejection.
+
+    An entry that goes is an ``evict`` (the tier chose it, or its time was up) or a ``remove``, ``done``; ``reason`` is then
+    its :data:`RemovalCause`. Culling of a directory tells this from its own thread.
+    """
 
     tier: str
     operation: TierOperation

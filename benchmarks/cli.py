@@ -18,7 +18,18 @@ import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import async_hit, costs, disk, isolation, policies, responsiveness, scale, stampede, sync_hit
+from benchmarks import (
+    async_hit,
+    costs,
+    disk,
+    eviction,
+    isolation,
+    policies,
+    responsiveness,
+    scale,
+    stampede,
+    sync_hit,
+)
 from benchmarks.harness import Benchmark, Run
 from benchmarks.plot import draw
 from benchmarks.result import Result
@@ -29,7 +40,7 @@ __all__ = ("BENCHMARKS", "main")
 
 BENCHMARKS: Final[tuple[Benchmark, ...]] = tuple(
     module.BENCHMARK
-    for module in (async_hit, sync_hit, isolation, policies, disk, scale, responsiveness, stampede, costs)
+    for module in (async_hit, sync_hit, isolation, policies, disk, scale, eviction, responsiveness, stampede, costs)
 )
 RESULTS: Final = Path(__file__).parent / "results"
 _WIDTH: Final = 120

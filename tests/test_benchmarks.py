@@ -14,7 +14,20 @@ from benchmarks.result import Bound, Result, Row, Sample, ratio
 from benchmarks.table import amount, verdict
 
 ROOT = Path(__file__).parent.parent
-NAMES = {"async-hit", "sync-hit", "isolation", "policies", "disk", "scale", "responsiveness", "stampede", "costs"}
+NAMES = {
+    *(
+        "async-hit",
+        "sync-hit",
+        "isolation",
+        "policies",
+        "disk",
+        "scale",
+        "eviction",
+        "responsiveness",
+        "stampede",
+        "costs",
+    )
+}
 
 
 def run_benchmarks(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Tiers by URL, for configuration files: ``memory://?max_entries=10000``, ``disk://~/.cache/app?version=1``."""
+"""Tiers by URL, for configuration files: ``memory://?max_entries=10000``, ``disk://~/.cache/app?max_bytes=2GB&max_age=7d``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def _size(text: str) -> int:
     return int(number) * int((1024 if binary else 1000) ** exponent)
 
 
+def _duration(text: str) -> float | str:
+    """Read ``"90"`` (seconds) or leave ``"7d"`` to the tier."""
+    return float(text) if text.replace(".", "", 1).isdecimal() else text
+
+
 def _flag(text: str) -> bool:
     if text.lower() not in _FLAGS:
         raise ValueError("expected 1 or 0")
@@ -33,13 +38,17 @@ def _flag(text: str) -> bool:
 
 
 _Readers = Mapping[str, Callable[[str], Any]]
-_MEMORY: Final[_Readers] = {"max_entries": int, "max_bytes": _size, "name": str}
+_MEMORY: Final[_Readers] = {"max_entries": int, "max_bytes": _size, "policy": str, "name": str}
 _DISK: Final[_Readers] = {
     "sub_dir": str,
     "version": str,
     "on_corrupt": str,
     "codec": str,
     "durable": _flag,
+    "max_bytes": _size,
+    "max_entries": int,
+    "max_age": _duration,
+    "policy": str,
     "name": str,
 }
 

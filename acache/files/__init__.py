@@ -5,6 +5,8 @@ Nothing here knows an entry or a codec. :class:`~acache.files.shelf.Shelf` is th
 """
 
 from acache.files.blob import Blob
+from acache.files.culling import Culled, Limits
+from acache.files.keeping import Keeper, size_of
 from acache.files.quarantine import QUARANTINE, QUARANTINE_LIMIT
 from acache.files.shard import Judge, Verdict
 from acache.files.shelf import Shelf
@@ -22,12 +24,16 @@ __all__ = (
     "TEMPORARY",
     "WARM_LIMIT",
     "Blob",
+    "Culled",
     "FileSystem",
     "Judge",
+    "Keeper",
+    "Limits",
     "Shelf",
     "Verdict",
     "in_thread",
     "in_thread_to_the_end",
     "long_in_thread",
     "long_in_thread_to_the_end",
+    "size_of",
 )

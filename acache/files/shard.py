@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from types import TracebackType
@@ -118,10 +118,23 @@ class Shard:
             self._files.rename(temporary, name, at=self.fd)
         return True
 
-    def reclaim(self, name: str, judge: Judge) -> None:
-        """Take a file away that goes or is suspect; raise :class:`OSError` if somebody else is at it."""
+    def reclaim(self, name: str, judge: Judge) -> bool:
+        """Take a file away that goes or is suspect, and tell; raise :class:`OSError` if somebody else is at it."""
         with self._locked(wait=False):
-            self._clear(name, judge, _READ_SPARES)
+            return self._clear(name, judge, _READ_SPARES)
+
+    def evict(self, doomed: Iterable[tuple[str, Judge]]) -> set[str]:
+        """Take away each file whose judge does not let it stay; return the names that are free.
+
+        Raises :class:`BlockingIOError` if somebody else is at it.
+        """
+        gone: set[str] = set()
+        with self._locked(wait=False):
+            for name, judge in doomed:
+                with suppress(OSError):
+                    if self._clear(name, judge, _INSERT_SPARES):
+                        gone.add(name)
+        return gone
 
     def remove(self, name: str) -> None:
         """Remove a file, whatever it is. Raises :class:`FileNotFoundError` if there is none."""

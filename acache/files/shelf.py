@@ -10,6 +10,8 @@
         .locks/                 locks of single keys
         .quarantine/            files that failed verification
         .swept                  when rubbish was last looked for
+        .ledger                 how much there is, where that is limited
+        .culling                the lock of who removes what is too much
 
 All methods block and may be called from any thread, but for :meth:`Shelf.read_warm`, which is for the event loop.
 Between calls one descriptor is held, that of the directory; shards are opened for each operation, so that many tiers
@@ -18,10 +20,12 @@ stay cheap. After ``os.fork()`` parent and child share it safely: nothing depend
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import stat
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar, final
@@ -30,8 +34,10 @@ from acache.exceptions import ConfigurationError
 from acache.files.blob import Blob
 from acache.files.directory import NO_DIRECTORY, make_directory, open_directory, open_private, split_sub_dir
 from acache.files.handle import Handle, Identity, identity_of
+from acache.files.ledger import Ledger
 from acache.files.quarantine import empty_quarantine
 from acache.files.shard import Judge, Shard
+from acache.files.stock import Seen, Worth, evict, take_stock
 from acache.files.sweeping import LOCKS, sweep
 from acache.files.system import DIRECTORY, REAL_FILES, BytesLike, FileSystem
 from acache.files.temporary import discard, remove_unheld, write_temporary
@@ -45,6 +51,7 @@ T = TypeVar("T")
 #: Digits of a key that name its file; the rest name its shard.
 _STEM: Final = 62
 _SHARD_NAME: Final = re.compile(r"[0-9a-f]{2}")
+_LOCK_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE_NAME: Final = re.compile(r"[0-9a-f]{62}")
 
 
@@ -82,6 +89,8 @@ class Shelf:
         self._durable: Final = durable
         self._files: Final = REAL_FILES if files is None else files
         self._root: _Root | None = None
+        self._stays = False
+        self.ledger: Final = Ledger(self._files, lambda: (self._root or self._open()).handle)
 
     def close(self) -> None:
         """Let go of the directory; it is opened again when it is needed again. Threads at work finish with theirs."""
@@ -113,10 +122,10 @@ class Shelf:
             self._current()
             return self._publish(key, buffers, replace=replace, judge=judge)
 
-    def reclaim(self, key: Key, judge: Judge) -> None:
-        """Take away what is stored if ``judge`` still says so; raise :class:`OSError` if that cannot be done now."""
+    def reclaim(self, key: Key, judge: Judge) -> bool:
+        """Take away what is stored if ``judge`` still says so, and tell; raise :class:`OSError` if that cannot be done now."""
         with self._shard(key[_STEM:]) as shard:
-            shard.reclaim(key[:_STEM], judge)
+            return shard.reclaim(key[:_STEM], judge)
 
     def remove(self, key: Key) -> bool:
         """Remove what is stored, alive or dead; tell whether there was something."""
@@ -221,6 +230,62 @@ class Shelf:
             return 0
         return sweep(self._files, root.handle.fd, partial(self._shards, root), force=force)
 
+    # --- what there is --------------------------------------------------------------------------------------------
+
+    def census(self, number: int, worth: Worth | None = None) -> list[Seen]:
+        """Describe what lies in the shard ``number``, by what each file's ``worth`` finds in it."""
+        folder = f"{number:02x}"
+        keys = [(key[:_STEM], key) for key in self.keys(folder)]
+        if not keys:
+            return []
+        with suppress(FileNotFoundError), self._shard(folder) as shard:
+            return take_stock(self._files, shard.fd, keys, worth)
+        return []
+
+    def evict(self, number: int, doomed: Sequence[Seen]) -> list[Seen]:
+        """Remove files of the shard ``number`` that are still what was seen; return those."""
+        with suppress(FileNotFoundError), self._shard(f"{number:02x}") as shard:
+            return evict(shard, doomed)
+        return []
+
+    def renew(self, key: Key) -> None:
+        """Let the file's time of change be now; nothing else about it changes. Raises as :meth:`open` does."""
+        with self.open(key) as blob:
+            self._files.fchmod(blob.fd, stat.S_IRUSR | stat.S_IWUSR)
+
+    @contextmanager
+    def apart(self, *, force: bool) -> Generator[Shelf | None]:
+        """Stay with the directory that is open now for a ``with`` block: for work that may go on after :meth:`close`.
+
+        If it is deleted meanwhile, it is not made again. Without ``force``, ``None`` if none is open.
+        """
+        root = self._root or (self._open() if force else None)
+        if root is None:
+            yield None
+            return
+        shelf = Shelf(self.path, files=self._files)
+        shelf._root, shelf._stays = root, True
+        try:
+            yield shelf
+        finally:
+            shelf.close()
+
+    @contextmanager
+    def lock_culling(self) -> Generator[bool]:
+        """Hold the lock of who culls, for a ``with`` block; false if somebody else does. Raises :class:`OSError`."""
+        root = self._current()
+        with Handle(self._files, self._files.open(".culling", _LOCK_FILE, at=root.handle.fd)) as handle:
+            alone = True
+            try:
+                self._files.flock(handle.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                alone = False
+            try:
+                yield alone
+            finally:
+                with suppress(OSError):  # not left to close(): a forked child holds the same open file
+                    self._files.flock(handle.fd, fcntl.LOCK_UN)
+
     # --- locks ----------------------------------------------------------------------------------------------------
 
     def lock_file(self) -> str:
@@ -248,6 +313,8 @@ class Shelf:
         there is nothing, and so does, for anything new, one that was moved away: then they ask here, and try again.
         """
         root = self._root
+        if root is not None and self._stays:
+            return root
         if root is not None:
             with suppress(FileNotFoundError):
                 if identity_of(self._files.stat(self.path)) == root.identity:

@@ -21,7 +21,7 @@ from acache.files.blob import open_blob
 from acache.files.handle import identity_of
 from acache.files.system import BytesLike, FileSystem
 
-__all__ = ("ABANDONED", "TEMPORARY", "discard", "remove_unheld", "temporary_name", "write_temporary")
+__all__ = ("ABANDONED", "TEMPORARY", "discard", "remove_unheld", "temporary_name", "write_all", "write_temporary")
 
 #: What the name of every temporary file begins with; no entry's does.
 TEMPORARY: Final = ".tmp-"
@@ -70,7 +70,7 @@ def write_temporary(
             if stat.S_IMODE(files.fstat(fd).st_mode) != _PRIVATE:  # an umask that takes from the owner
                 files.fchmod(fd, _PRIVATE)
             for batch in _batches(buffers):
-                _write_all(files, fd, batch)
+                write_all(files, fd, batch)
             if durable:
                 files.fsync(fd)
         finally:
@@ -125,7 +125,7 @@ def _batches(buffers: Iterable[BytesLike]) -> Iterable[Sequence[BytesLike]]:
     return (buffers,) if isinstance(buffers, Sequence) else ((buffer,) for buffer in buffers)
 
 
-def _write_all(files: FileSystem, fd: int, buffers: Sequence[BytesLike]) -> None:
+def write_all(files: FileSystem, fd: int, buffers: Sequence[BytesLike]) -> None:
     """Write every byte, however few the kernel takes at a time."""
     pending = [view for view in map(_bytes_of, buffers) if view]
     while pending:

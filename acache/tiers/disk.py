@@ -13,6 +13,11 @@ What becomes of a stored file that is not a hit::
     of another codec; signed, we have no key  rejected; the next insert replaces it
 
 ``set`` replaces all of them.
+
+A directory may be limited (:mod:`acache.files.keeping`): every write is entered into a ledger, and what is too much is
+culled behind the writers' backs, by one process at a time. What counts are the bytes of the files that hold entries, not
+the blocks they take, nor files in quarantine. Limits hold if all who write there set them: others' files are counted when
+they are found. Recency is shared by all processes, to within the minute after which they tell each other of hits.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from typing import Final, Literal
 
 from filelock import BaseAsyncFileLock
 
-from acache.clock import SYSTEM_CLOCK, Clock
+from acache.clock import SYSTEM_CLOCK, Clock, Duration, as_seconds
 from acache.codecs import (
     HEADER_SIZE,
     MAX_META,
@@ -43,19 +48,24 @@ from acache.codecs import (
     unpack_meta,
     version_digest,
 )
-from acache.exceptions import CacheError, EntryRejectedError, ValueDecodingError
+from acache.exceptions import CacheError, ConfigurationError, EntryRejectedError, ValueDecodingError
 from acache.files import (
     ABANDONED,
     WARM_LIMIT,
     Blob,
+    Culled,
     FileSystem,
+    Keeper,
+    Limits,
     Shelf,
     Verdict,
     in_thread,
     in_thread_to_the_end,
     long_in_thread,
     long_in_thread_to_the_end,
+    size_of,
 )
+from acache.files.system import REAL_FILES
 from acache.locks import acquire_flock, file_lock
 from acache.tiers.base import Tier
 from acache.types import MISSING, Entry, Key, Missing, Written
@@ -66,6 +76,7 @@ __all__ = ("DiskTier",)
 _WRITE_PAUSE: Final = 1.0
 #: So many entries are read on the loop, if the kernel has them in memory; more would hold it up.
 _FEW: Final = 4
+_POLICIES: Final = ("lru", "cost")
 _NO_WRITING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -77,7 +88,13 @@ class DiskTier(Tier):
     power failure; without it one may lose the last of them, and never damages a value that is read. ``files`` is the
     file system, for tests. Directories are made with mode 0700, files with 0600.
 
-    Raises :class:`~acache.exceptions.ConfigurationError` for a ``sub_dir`` that leaves the directory, and at the first
+    The directory holds no more than 1.05 times ``max_bytes`` and ``max_entries``, and one entry more for each writer;
+    ``None`` is no limit. Who goes first says ``policy``: what was not used for longest (``"lru"``), or what took the fewest
+    seconds to compute, for each byte and each second since its last use (``"cost"``). A directory has no queue and counts no
+    hits, so the other policies of memory are not for it. An entry created ``max_age`` ago is a miss, and removed in time.
+
+    Raises :class:`~acache.exceptions.ConfigurationError` for a limit below 1, an age that is not positive, an unknown policy,
+    and a ``sub_dir`` that leaves the directory; and at the first
     use :class:`~acache.exceptions.UnsafeDirectoryError` for a directory that another user owns or can write.
 
     A write that is cancelled has been done completely, or is never done, when the cancellation goes on.
@@ -95,6 +112,10 @@ class DiskTier(Tier):
         codec: str | Codec = "pickle",
         signer: Signer | None = None,
         durable: bool = False,
+        max_bytes: int | None = None,
+        max_entries: int | None = None,
+        max_age: Duration | None = None,
+        policy: Literal["lru", "cost"] = "lru",
         name: str = "disk",
         clock: Clock = SYSTEM_CLOCK,
         files: FileSystem | None = None,
@@ -104,6 +125,15 @@ class DiskTier(Tier):
         self._version: Final = version_digest(version)
         self._signer: Final = configured_signer() if signer is None else signer
         self._shelf: Final = Shelf(directory, sub_dir, durable=durable, files=files)
+        #: Entries that were culled because their time was up.
+        self.expirations = 0
+        self._max_age: Final = as_seconds(max_age, "max_age")
+        limits = self._limits(max_bytes, max_entries, policy)
+        self._keeper: Final = (
+            Keeper(self._shelf, limits, REAL_FILES if files is None else files, clock.wall, self._note_culled)
+            if limits.are_of_size or limits.max_age is not None
+            else None
+        )
         self._sweep_at = -math.inf
         self._write_at = -math.inf
         self._write_error = 0
@@ -174,10 +204,32 @@ class DiskTier(Tier):
             self._degrade("scan", None, error)
             return 0
 
+    async def cull(self) -> int:
+        """Remove what is beyond the limits now, and everything that is too old; return how many entries.
+
+        Writes see to that too. 0 also if another process or thread is at it, and without limits.
+        """
+        if self._keeper is None:
+            return 0
+        try:
+            return await long_in_thread_to_the_end(partial(self._keeper.cull, thorough=True)) or 0
+        except OSError as error:
+            self._degrade("evict", None, error)
+            return 0
+
     # --- primitives -----------------------------------------------------------------------------------------------
 
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
-        return await in_thread(self._load, key, self._codec if codec is None else codec)
+        codec = self._codec if codec is None else codec
+        try:
+            entry = await in_thread(self._load, key, codec)
+        except EntryRejectedError as error:
+            if await in_thread(self._reject, key, codec, error) is None:
+                return None
+            raise
+        if entry is not None:
+            self._note_use(key)
+        return entry
 
     def _read_now(self, key: Key, codec: Codec | None) -> Entry | Missing | None:
         data = self._shelf.read_warm(key)
@@ -185,17 +237,24 @@ class DiskTier(Tier):
             return data
         codec = self._codec if codec is None else codec
         try:
-            return decode_frame(data, key, codec=codec, version_digest=self._version, signer=self._signer)
+            entry = decode_frame(data, key, codec=codec, version_digest=self._version, signer=self._signer)
         except ValueDecodingError:
             return None  # it is read again, in a thread, where it can be taken away
+        if self._keeper is not None:
+            self._age(entry)
+            self._note_use(key)
+        return entry
 
     async def _read_many(self, keys: Sequence[Key], codec: Codec | None) -> Sequence[Entry | Exception | None]:
         codec = self._codec if codec is None else codec
-        if len(keys) > _FEW:
-            return await long_in_thread(self._load_all, keys, codec)
-        found = {key: self._read_now(key, codec) for key in keys}
-        rest = [key for key in keys if found[key] is None]
-        loaded = dict(zip(rest, await in_thread(self._load_all, rest, codec), strict=True)) if rest else {}
+        few = len(keys) <= _FEW
+        found = {key: self._read_now(key, codec) for key in keys} if few else {}
+        rest = [key for key in keys if found.get(key) is None]
+        hop = in_thread if few else long_in_thread
+        loaded = dict(zip(rest, await hop(self._load_all, rest, codec), strict=True)) if rest else {}
+        for key, entry in loaded.items():
+            if isinstance(entry, Entry):
+                self._note_use(key)
         return [loaded[key] if key in loaded else _without_missing(found[key]) for key in keys]
 
     async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
@@ -236,12 +295,14 @@ class DiskTier(Tier):
     def _housekeep(self, now: float) -> None:
         if now >= self._sweep_at:
             self._sweep_at = now + ABANDONED
-            # Nobody should wait for the housekeeping. A loop that is closing takes no more work.
-            with suppress(RuntimeError):
-                asyncio.get_running_loop().run_in_executor(None, self._sweep_quietly)
+            _behind_the_back(self._sweep_quietly)
+        self._tidy_if_due(writes=True)
 
     async def _remove(self, key: Key) -> bool:
-        return await in_thread_to_the_end(self._shelf.remove, key)
+        removed = await in_thread_to_the_end(self._shelf.remove, key)
+        if removed:
+            self._emit("remove", "done", key, "invalidated")
+        return removed
 
     async def _scan(self) -> AsyncGenerator[Key]:
         for shard in await in_thread(self._shelf.shards):
@@ -262,24 +323,31 @@ class DiskTier(Tier):
                 return self._decode(blob, key, codec)
         except FileNotFoundError:
             return None
-        except EntryRejectedError as error:
-            if error.reason == "format":
-                return None
-            with suppress(OSError):  # busy or read-only: it is no hit wherever it lies
-                self._shelf.reclaim(key, self._judge(key, codec))
-            if error.reason == "version":
-                return None
-            raise
+
+    def _take_away(self, key: Key, codec: Codec) -> bool:
+        with suppress(OSError):  # busy or read-only: it is no hit wherever it lies
+            return self._shelf.reclaim(key, self._judge(key, codec))
+        return False
 
     def _load_all(self, keys: Sequence[Key], codec: Codec) -> list[Entry | Exception | None]:
         found: list[Entry | Exception | None] = []
         for key in keys:
             try:
-                entry = self._read_now(key, codec)
-                found.append(self._load(key, codec) if entry is None else _without_missing(entry))
+                entry = self._load(key, codec)
+                if entry is not None:
+                    self._age(entry)
+                found.append(entry)
+            except EntryRejectedError as error:
+                found.append(self._reject(key, codec, error))
             except Exception as error:  # noqa: BLE001 - of this entry only
                 found.append(error)
         return found
+
+    def _reject(self, key: Key, codec: Codec, error: EntryRejectedError) -> EntryRejectedError | None:
+        """Take away what was rejected, if that is ours to do; return the error unless it is a mere miss."""
+        if error.reason != "format" and self._take_away(key, codec):
+            self._emit("remove", "done", key, "invalidated" if error.reason == "version" else "corrupt")
+        return None if error.reason in {"format", "version"} else error
 
     def _store_all(self, entries: Mapping[Key, Entry], codec: Codec, replace: bool) -> list[Written | Exception]:
         written: list[Written | Exception] = []
@@ -303,14 +371,30 @@ class DiskTier(Tier):
 
     def _store(self, key: Key, entry: Entry, codec: Codec, replace: bool) -> Written:
         buffers = encode_frame(entry, key, codec=codec, version_digest=self._version, signer=self._signer)
-        stored = self._shelf.publish(key, buffers, replace=replace, judge=self._judge(key, codec))
+        judge = self._judge(key, codec)
+        if self._keeper is None:
+            stored = self._shelf.publish(key, buffers, replace=replace, judge=judge)
+        elif self._keeper.refuses(size_of(buffers)):
+            if replace:
+                self._shelf.remove(key)  # it is not what was set last
+            return Written.FAILED
+        else:
+            stored = self._keeper.publish(key, buffers, replace=replace, judge=judge)
         return Written.NEW if stored else Written.PRESENT
 
     def _decode(self, blob: Blob, key: Key, codec: Codec) -> Entry:
         # A file that is not as large as it says it is need not be read to the end, nor into memory.
         if blob.size > WARM_LIMIT and read_header(blob.read(HEADER_SIZE)).frame_size != blob.size:
             raise EntryRejectedError("corrupt")
-        return decode_frame(blob.read(), key, codec=codec, version_digest=self._version, signer=self._signer)
+        entry = decode_frame(blob.read(), key, codec=codec, version_digest=self._version, signer=self._signer)
+        self._age(entry)
+        return entry
+
+    def _age(self, entry: Entry) -> None:
+        """Let an entry end at its age: tiers above that keep a copy, and callers, see one time."""
+        if self._max_age is not None:
+            end = entry.created + self._max_age
+            entry.expires = end if entry.expires is None else min(end, entry.expires)
 
     def _judge(self, key: Key, codec: Codec) -> Callable[[Blob], Verdict]:
         def judge(blob: Blob) -> Verdict:
@@ -341,6 +425,50 @@ class DiskTier(Tier):
         # The directory may be read-only or gone by now; the next write will say so.
         with suppress(OSError, CacheError):
             self._shelf.sweep(force=False)
+
+    # --- limits ---------------------------------------------------------------------------------------------------
+
+    def _limits(self, max_bytes: int | None, max_entries: int | None, policy: str) -> Limits:
+        for option, limit in (("max_bytes", max_bytes), ("max_entries", max_entries)):
+            if limit is not None and limit < 1:
+                raise ConfigurationError(option, "a limit is at least 1; use None for no limit")
+        if self._max_age is not None and self._max_age <= 0:
+            raise ConfigurationError("max_age", "an age is positive; use None for no limit")
+        if policy not in _POLICIES:
+            raise ConfigurationError("policy", f"unknown on disk; known policies: {', '.join(_POLICIES)}")
+        return Limits(max_bytes, max_entries, self._max_age, self._worth if policy == "cost" else None)
+
+    def _worth(self, blob: Blob) -> float:
+        """Return the seconds an entry took to compute; less than none, if it is dead."""
+        try:
+            header = read_header(blob.read(HEADER_SIZE))
+        except EntryRejectedError as error:
+            return 0.0 if error.reason == "format" else -1.0
+        return -1.0 if header.is_expired(self.clock.wall()) else max(0.0, header.cost)
+
+    def _note_use(self, key: Key) -> None:
+        if self._keeper is not None:
+            self._keeper.note(key)
+            self._tidy_if_due(writes=False)
+
+    def _tidy_if_due(self, *, writes: bool) -> None:
+        keeper = self._keeper
+        if keeper is not None:
+            now = self.clock.monotonic()
+            if keeper.is_due(now, writes=writes):
+                _behind_the_back(partial(keeper.tidy, now, writes=writes))
+
+    def _note_culled(self, gone: Sequence[Culled]) -> None:
+        for key, cause in gone:
+            self._counters.evictions += cause == "evicted"
+            self.expirations += cause == "expired"
+            self._emit("evict", "done", key, cause)
+
+
+def _behind_the_back(work: Callable[[], object]) -> None:
+    """Let a thread do the housekeeping, for which nobody should wait. A loop that is closing takes no more work."""
+    with suppress(RuntimeError):
+        asyncio.get_running_loop().run_in_executor(None, work)
 
 
 def _without_missing(found: Entry | Missing | None) -> Entry | None:

@@ -7,19 +7,19 @@ lock. Time is the monotonic clock's: a wall clock that jumps neither revives nor
 from __future__ import annotations
 
 import heapq
+import math
 import sys
 import threading
-from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
-from itertools import count
-from typing import Final, cast, final
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias, cast, final
 
 from acache.clock import SYSTEM_CLOCK, Clock
 from acache.codecs import Codec
+from acache.events import RemovalCause
 from acache.exceptions import ConfigurationError
 from acache.stats import TierStatistics
 from acache.tiers.base import Tier
-from acache.tiers.eviction import Node, Sieve
+from acache.tiers.eviction import Node, PolicyName, make_policy
 from acache.types import MISSING, Entry, Key, Missing, Written
 
 __all__ = ("MemoryTier", "estimate_size")
@@ -27,14 +27,24 @@ __all__ = ("MemoryTier", "estimate_size")
 #: Hex digits of a key that name its namespace and function.
 FUNCTION_DIGITS: Final = 20
 _ESTIMATE_LIMIT: Final = 10_000
+#: Causes that are the tier's own doing: these are evictions, the others removals.
+_OWN_CAUSES: Final = frozenset({"evicted", "expired"})
+_Gone: TypeAlias = tuple[Key, RemovalCause]
 
 
 @final
 class MemoryTier(Tier):
-    """Keep up to ``max_entries`` entries, and up to ``max_bytes`` of estimated size, as shared objects.
+    """Keep up to ``max_entries`` entries, and up to ``max_bytes`` of size, as shared objects.
 
-    ``None`` is no limit. A value larger than ``max_bytes`` is not stored. Callers share the stored object: what one
-    changes the next one sees, unless the memoized function asks for copies.
+    ``None`` is no limit. What a value takes of ``max_bytes`` is what ``weigher`` says, an integer that is not negative; an
+    estimate, without one. A value larger than ``max_bytes`` is not stored. ``policy`` says who goes when the tier is full
+    (:mod:`acache.tiers.eviction`): ``"sieve"``, ``"lru"``, ``"lfu"``, or ``"cost"``, which keeps what took long to compute.
+    Callers share the stored object: what one changes the next one sees, unless the memoized function asks for copies.
+
+    A subscriber of ``events`` hears of every entry that goes, and why (:data:`~acache.events.RemovalCause`), once it is gone.
+
+    Raises :class:`~acache.exceptions.ConfigurationError` for a limit below 1, an unknown policy, and at a write for a
+    weigher that returns anything else; the value is not stored then.
     """
 
     def __init__(
@@ -42,6 +52,8 @@ class MemoryTier(Tier):
         max_entries: int | None = 1_000_000,
         max_bytes: int | None = None,
         *,
+        policy: PolicyName = "sieve",
+        weigher: Callable[[Any], int] | None = None,
         name: str = "memory",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -49,15 +61,23 @@ class MemoryTier(Tier):
         for option, limit in (("max_entries", max_entries), ("max_bytes", max_bytes)):
             if limit is not None and limit < 1:
                 raise ConfigurationError(option, "a limit is at least 1; use None for no limit")
+        if weigher is not None and max_bytes is None:
+            raise ConfigurationError("weigher", "it says what a value takes of max_bytes=; give that too")
         self.max_entries = max_entries
         self.max_bytes = max_bytes
+        self.policy: PolicyName = policy
+        #: Entries that were dropped because their time was up.
+        self.expirations = 0
+        self._weigher = weigher
+        self._most_entries: float = math.inf if max_entries is None else max_entries
+        self._most_bytes: float = math.inf if max_bytes is None else max_bytes
         self._nodes: dict[Key, Node] = {}
-        self._queue = Sieve()
+        self._queue = make_policy(policy)
         self._bytes = 0
-        self._population: Counter[str] = Counter()
+        #: Entries of the functions that were asked for.
+        self._population: dict[str, int] = {}
         # Nodes with a deadline, soonest first, so that expired entries are dropped without being asked for.
-        self._expiring: list[tuple[float, int, Node]] = []
-        self._order = count()
+        self._expiring: list[Node] = []
         # Never held while anything else runs: reentrant, because dropping a value may run its finalizer, which may
         # use the cache.
         self._mutex = threading.RLock()
@@ -72,7 +92,8 @@ class MemoryTier(Tier):
             return None
         if node.deadline is not None and self.clock.monotonic() >= node.deadline:
             with self._mutex:
-                self._drop(node)
+                gone = self._drop(node, "expired")
+            self._tell(gone)
             return None
         node.visited = True
         return node
@@ -83,38 +104,52 @@ class MemoryTier(Tier):
 
     def put(self, key: Key, entry: Entry, *, replace: bool) -> Written:
         """Store ``entry`` without waiting; as :meth:`write` otherwise."""
-        size = estimate_size(entry.value) if self.max_bytes is not None else 0
-        if self.max_bytes is not None and size > self.max_bytes:
-            with self._mutex:
-                self._forget(key)
+        size = 0 if self.max_bytes is None else self._weigh(key, entry.value, replace=replace)
+        if size is None:
             return Written.FAILED
-        now = self.clock.monotonic()
+        # Whoever never heard of time does not pay for asking.
+        timed = entry.expires is not None or self._expiring
+        now = self.clock.monotonic() if timed else 0.0
         deadline = None if entry.expires is None else now + max(0.0, entry.expires - self.clock.wall())
         node = Node(key, entry, deadline, size)
+        gone: list[_Gone] = []
         with self._mutex:
             present = self._nodes.get(key)
             if present is not None:
-                if not replace and (present.deadline is None or now < present.deadline):
+                dead = present.deadline is not None and now >= present.deadline
+                if not (replace or dead):
                     return Written.PRESENT
-                self._drop(present)
-            self._drop_expired(now)
-            evicted = self._make_room(size)
+                gone += self._drop(present, "expired" if dead else "replaced")
+            if timed:
+                gone += self._drop_expired(now)
+            # Before the new one is added, or a full queue of hits would evict that.
+            while len(self._nodes) >= self._most_entries or self._bytes + size > self._most_bytes:
+                victim = self._queue.victim()
+                if victim is None:
+                    break
+                gone += self._drop(victim, "evicted")
             self._add(node)
-        for gone in evicted:
-            self._emit("evict", "done", gone)
+        if gone:
+            self._tell(gone)
         return Written.NEW
 
     def forget(self, key: Key) -> bool:
         """Remove the entry without waiting; tell whether there was one."""
-        with self._mutex:
-            return self._forget(key)
+        return self._forget(key, "invalidated")
 
     def population(self, prefix: str) -> int:
-        """Return how many entries one function (the first 20 digits of its keys) has here."""
-        return self._population[prefix[:FUNCTION_DIGITS]]
+        """Return how many entries one function (the first 20 digits of its keys) has here.
+
+        Asked first, it counts them; from then on they are counted as they come and go.
+        """
+        function = prefix[:FUNCTION_DIGITS]
+        with self._mutex:
+            if function not in self._population:
+                self._population[function] = sum(key.startswith(function) for key in self._nodes)
+            return self._population[function]
 
     def statistics(self) -> TierStatistics:
-        """Return a frozen copy of the counters; bytes are estimated, and only with ``max_bytes``."""
+        """Return a frozen copy of the counters; bytes only with ``max_bytes``."""
         size = self._bytes if self.max_bytes is not None else None
         return self._counters.snapshot(self.name, len(self._nodes), size)
 
@@ -140,12 +175,44 @@ class MemoryTier(Tier):
                 yield key
 
     async def _clear(self, prefix: str) -> None:
+        gone: list[_Gone] = []
         with self._mutex:
-            for key in [key for key in self._nodes if key.startswith(prefix)]:
-                self._forget(key)
+            for node in [node for key, node in self._nodes.items() if key.startswith(prefix)]:
+                gone += self._drop(node, "invalidated")
+        self._tell(gone)
 
     def _is_live(self, entry: Entry) -> bool:
         return True  # peek() has judged by the monotonic clock
+
+    # --- outside the mutex: users' code runs here -----------------------------------------------------------------
+
+    def _weigh(self, key: Key, value: object, *, replace: bool) -> int | None:
+        """Return what ``value`` takes, or ``None`` if it cannot be stored; what it was to replace goes then."""
+        try:
+            size = estimate_size(value) if self._weigher is None else _checked(self._weigher(value))
+            if size <= self._most_bytes:
+                return size
+        except ConfigurationError:
+            if replace:
+                self._forget(key, "replaced")
+            raise
+        except Exception as error:  # noqa: BLE001 - a value that cannot be weighed is one that cannot be stored
+            self._degrade("write", key, error)
+        if replace:
+            self._forget(key, "replaced")
+        return None
+
+    def _tell(self, gone: Iterable[_Gone]) -> None:
+        if self.events.active:
+            for key, cause in gone:
+                self._emit("evict" if cause in _OWN_CAUSES else "remove", "done", key, cause)
+
+    def _forget(self, key: Key, cause: RemovalCause) -> bool:
+        with self._mutex:
+            node = self._nodes.get(key)
+            gone = () if node is None else self._drop(node, cause)
+        self._tell(gone)
+        return bool(gone)
 
     # --- bookkeeping, under the mutex -----------------------------------------------------------------------------
 
@@ -153,48 +220,52 @@ class MemoryTier(Tier):
         self._nodes[node.key] = node
         self._queue.add(node)
         self._bytes += node.size
-        self._population[node.key[:FUNCTION_DIGITS]] += 1
+        if self._population:
+            self._count(node.key, 1)
         if node.deadline is not None:
-            heapq.heappush(self._expiring, (node.deadline, next(self._order), node))
+            heapq.heappush(self._expiring, node)
 
-    def _drop(self, node: Node) -> None:
-        if self._nodes.get(node.key) is not node:
-            return
-        del self._nodes[node.key]
+    def _drop(self, node: Node, cause: RemovalCause) -> tuple[_Gone, ...]:
+        """Take ``node`` out, unless it is out, and count it; return what there is to tell."""
+        key = node.key
+        if self._nodes.get(key) is not node:
+            return ()
+        del self._nodes[key]
         self._queue.discard(node)
         self._bytes -= node.size
-        function = node.key[:FUNCTION_DIGITS]
-        self._population[function] -= 1
-        if not self._population[function]:
-            del self._population[function]
+        if self._population:
+            self._count(key, -1)
+        if cause == "evicted":
+            self._counters.evictions += 1
+        elif cause == "expired":
+            self.expirations += 1
         node.kill()
+        return ((key, cause),)
 
-    def _forget(self, key: Key) -> bool:
-        node = self._nodes.get(key)
-        if node is None:
-            return False
-        self._drop(node)
-        return True
+    def _count(self, key: Key, change: int) -> None:
+        function = key[:FUNCTION_DIGITS]
+        if function in self._population:
+            self._population[function] += change
 
-    def _drop_expired(self, now: float) -> None:
-        while self._expiring and (self._expiring[0][0] <= now or not self._expiring[0][2].live):
-            self._drop(heapq.heappop(self._expiring)[2])
+    def _drop_expired(self, now: float) -> list[_Gone]:
+        gone: list[_Gone] = []
+        while self._expiring and (_is_over(self._expiring[0], now) or not self._expiring[0].live):
+            gone += self._drop(heapq.heappop(self._expiring), "expired")
         if len(self._expiring) > 2 * len(self._nodes) + 64:
-            self._expiring = [item for item in self._expiring if item[2].live]
+            self._expiring = [node for node in self._expiring if node.live]
             heapq.heapify(self._expiring)
+        return gone
 
-    def _make_room(self, size: int) -> list[Key]:
-        """Evict until one more entry of ``size`` fits; before it is added, or a full queue of hits would evict it."""
-        evicted: list[Key] = []
-        while self._is_full(size) and (node := self._queue.victim()) is not None:
-            self._drop(node)
-            evicted.append(node.key)
-        self._counters.evictions += len(evicted)
-        return evicted
 
-    def _is_full(self, size: int) -> bool:
-        full = self.max_entries is not None and len(self._nodes) >= self.max_entries
-        return full or (self.max_bytes is not None and self._bytes + size > self.max_bytes)
+def _checked(size: object) -> int:
+    if type(size) is int and size >= 0:
+        return size
+    kind = "a negative one" if type(size) is int else type(size).__name__
+    raise ConfigurationError("weigher", f"it returns an integer that is not negative, not {kind}")
+
+
+def _is_over(node: Node, now: float) -> bool:
+    return node.deadline is not None and node.deadline <= now
 
 
 def estimate_size(value: object) -> int:

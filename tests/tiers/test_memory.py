@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gc
+import random
 import sys
 import threading
 import weakref
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
+from acache.events import Event, TierEvent
 from acache.exceptions import ConfigurationError
 from acache.testing import ManualClock
 from acache.tiers import MemoryTier
-from acache.tiers.eviction import DEAD, Node, Sieve
+from acache.tiers.eviction import DEAD, POLICIES, Node, Policy, SecondChance, Sieve
 from acache.tiers.memory import estimate_size
-from acache.types import Entry, Key, Written
+from acache.types import Entry, Hit, Key, Written
 
 
 def key(n: int) -> Key:
@@ -25,20 +29,34 @@ def entry(value: object, expires: float | None = None) -> Entry:
     return Entry(value, created=0.0, expires=expires)
 
 
+def nodes_of(policy: Policy) -> list[Node]:
+    """Return what a policy of one queue holds, and check the links, which go both ways."""
+    assert isinstance(policy, (Sieve, SecondChance))
+    nodes = list(policy._queue)
+    for older, newer in pairwise(nodes):
+        assert newer.older is older
+    assert policy._queue.newest is (nodes[-1] if nodes else None)
+    return nodes
+
+
 def check(tier: MemoryTier) -> None:
-    """Compare the table with the queue, which are kept apart: the same nodes, linked both ways, counted right."""
-    nodes: list[Node] = []
-    node = tier._queue._oldest
-    while node is not None:
-        assert node.newer is None or node.newer.older is node
-        nodes.append(node)
-        node = node.newer
+    """Compare the table with the queue, which are kept apart: the same nodes, counted right."""
+    nodes = nodes_of(tier._queue)
     assert {id(node) for node in nodes} == {id(node) for node in tier._nodes.values()}
     assert len(nodes) == len(tier)
     assert all(node.live for node in nodes)
     assert tier._bytes == sum(node.size for node in nodes)
-    assert sum(tier._population.values()) == len(tier)
-    assert tier._queue._hand is None or tier._queue._hand in nodes
+    assert all(tier._population[each] == sum(key.startswith(each) for key in tier._nodes) for each in tier._population)
+    assert not isinstance(tier._queue, Sieve) or tier._queue._hand is None or tier._queue._hand in nodes
+
+
+def removals(events: list[Event]) -> list[tuple[str, Key | None, str | None]]:
+    """Return what events tell of entries that went."""
+    return [
+        (event.operation, event.key, event.reason)
+        for event in events
+        if isinstance(event, TierEvent) and event.operation in {"evict", "remove"}
+    ]
 
 
 def test_entries_are_bounded() -> None:
@@ -98,22 +116,6 @@ def test_a_full_queue_of_used_entries_evicts_an_old_one_not_the_newcomer() -> No
     assert tier.node(key(9)) is not None
     assert len(tier) == 3
     check(tier)
-
-
-def test_the_hand_survives_the_removal_of_what_it_points_at() -> None:
-    """Removing the entry under the hand moves the hand on."""
-    queue = Sieve()
-    nodes = [Node(key(n), entry(n), None, 0) for n in range(3)]
-    for node in nodes:
-        queue.add(node)
-    nodes[0].visited = True
-    assert queue.victim() is nodes[1]
-    queue.discard(nodes[1])
-    assert queue.victim() is nodes[2]
-    queue.discard(nodes[2])
-    assert queue.victim() is nodes[0]
-    queue.discard(nodes[0])
-    assert queue.victim() is None
 
 
 def test_expired_entries_go_without_being_asked_for() -> None:
@@ -201,7 +203,10 @@ def test_the_population_of_a_function_is_counted() -> None:
     tier.put(Key("b" * 20 + "0" * 44), entry(0), replace=False)
     assert (tier.population("a" * 20), tier.population("b" * 20), tier.population("c" * 20)) == (5, 1, 0)
     tier.forget(Key("b" * 20 + "0" * 44))
-    assert tier.population("b" * 20) == 0
+    tier.put(Key("a" * 20 + "f" * 44), entry(0), replace=False)
+    tier.put(Key("a" * 20 + "f" * 44), entry(1), replace=True)
+    tier.put(Key("d" * 20 + "0" * 44), entry(0), replace=False)
+    assert [tier.population(name * 20) for name in "abcd"] == [6, 0, 0, 1]
     check(tier)
 
 
@@ -235,6 +240,150 @@ def test_threads_keep_the_structure_whole() -> None:
         sys.setswitchinterval(interval)
     assert failures == []
     check(tier)
+
+
+def test_removals_tell_their_cause() -> None:
+    """Subscribers hear of every entry that goes, once, with its cause; evictions and expirations are counted."""
+    clock = ManualClock()
+    tier = MemoryTier(max_entries=3, max_bytes=10_000, clock=clock)
+    with tier.events.capture() as events:
+        for n in range(4):
+            tier.put(key(n), entry(n), replace=False)
+        tier.put(key(1), entry("again"), replace=True)
+        tier.forget(key(2))
+        tier.forget(key(2))
+        tier.put(key(3), entry(b"x" * 20_000), replace=True)
+        tier.put(key(5), entry(5, clock.wall() + 5), replace=False)
+        tier.put(key(6), entry(6, clock.wall() + 5), replace=False)
+        clock.advance(5)
+        assert tier.peek(key(5)) is None
+        tier.put(key(7), entry(7), replace=False)
+    assert removals(events) == [
+        ("evict", key(0), "evicted"),
+        ("remove", key(1), "replaced"),
+        ("remove", key(2), "invalidated"),
+        ("remove", key(3), "replaced"),
+        ("evict", key(5), "expired"),
+        ("evict", key(6), "expired"),
+    ]
+    assert (tier.statistics().evictions, tier.expirations) == (1, 2)
+    check(tier)
+
+
+async def test_clearing_tells_too() -> None:
+    """What was cleared was invalidated; an insert over an expired entry found it expired."""
+    clock = ManualClock()
+    tier = MemoryTier(clock=clock)
+    tier.put(key(1), entry(1), replace=False)
+    tier.put(key(2), entry(2, clock.wall() + 5), replace=False)
+    clock.advance(5)
+    with tier.events.capture() as events:
+        tier.put(key(2), entry("new"), replace=False)
+        await tier.clear()
+    assert removals(events) == [
+        ("evict", key(2), "expired"),
+        ("remove", key(1), "invalidated"),
+        ("remove", key(2), "invalidated"),
+    ]
+
+
+def test_a_listener_may_use_the_tier() -> None:
+    """A subscriber hears of a removal when it is done, and no lock is held: it may store the entry again elsewhere or here."""
+    tier = MemoryTier(max_entries=2)
+    heard: list[Key | None] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, TierEvent) and event.reason == "evicted" and len(heard) < 5:
+            heard.append(event.key)
+            assert event.key is not None
+            assert tier.node(event.key) is None
+            thread = threading.Thread(target=tier.put, args=(event.key, entry("back")), kwargs={"replace": False})
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive()
+
+    tier.events.subscribe(listen)
+    for n in range(3):
+        tier.put(key(n), entry(n), replace=False)
+    assert len(heard) == 5
+    check(tier)
+
+
+async def test_a_weigher_says_what_values_take() -> None:
+    """max_bytes is in the weigher's units; zero is a weight too."""
+    tier = MemoryTier(max_bytes=10, weigher=len)
+    for n in range(5):
+        assert await tier.set(n, "x" * 4)
+    assert (len(tier), tier.statistics().bytes) == (2, 8)
+    assert await tier.set("empty", "")
+    assert not await tier.set("long", "x" * 11)
+    assert (len(tier), tier.statistics().bytes) == (3, 8)
+
+
+@pytest.mark.parametrize("weight", [-1, 1.5, None, True, "7"])
+async def test_a_weigher_that_returns_nonsense_is_named(weight: Any) -> None:
+    """A negative weight, or none, is the caller's error by name; the value is not stored, nor is what it was to replace."""
+    weights: list[Any] = [1, 1, weight, weight, weight]
+    tier = MemoryTier(max_bytes=10, weigher=lambda _value: weights.pop(0))
+    assert await tier.set("set", "old")
+    assert await tier.set("inserted", "old")
+    for name in ("set", "new"):
+        with pytest.raises(ConfigurationError, match="weigher"):
+            await tier.set(name, "new")
+    with pytest.raises(ConfigurationError, match="weigher"):
+        await tier.insert("inserted", "new")
+    assert [await tier.get(name) for name in ("set", "new", "inserted")] == [None, None, Hit("old")]
+    check(tier)
+
+
+async def test_a_weigher_that_fails_is_a_failed_write() -> None:
+    """An exception in a weigher is an event and a count, and the value is not stored."""
+    tier = MemoryTier(max_bytes=10, weigher=int)
+    assert await tier.set("k", "7")
+    assert not await tier.set("k", "no number")
+    assert (await tier.get("k"), tier.statistics().failures) == (None, 1)
+
+
+def test_a_weigher_needs_a_limit() -> None:
+    """A weigher without max_bytes would never be asked."""
+    with pytest.raises(ConfigurationError, match="weigher"):
+        MemoryTier(weigher=len)
+
+
+def test_an_unknown_policy_is_named() -> None:
+    """The message names the option and the policies there are."""
+    with pytest.raises(ConfigurationError, match=r"policy: unknown; known policies: sieve, lru, lfu, cost"):
+        MemoryTier(policy="arc")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - the rule
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_keeps_the_limits(policy: Any) -> None:
+    """With every policy both limits hold after each step, and the table, the policy and the count of bytes agree."""
+    chance = random.Random(policy)
+    clock = ManualClock()
+    tier = MemoryTier(max_entries=20, max_bytes=1_000, policy=policy, weigher=len, clock=clock)
+    for step in range(4_000):
+        name = key(min(chance.randrange(60), chance.randrange(60)))
+        match chance.randrange(10):
+            case 0:
+                tier.forget(name)
+            case 1:
+                clock.advance(1)
+            case 2 | 3 | 4:
+                node = tier.peek(name)
+                assert node is None or node.key == name
+            case _:
+                expires = clock.wall() + 5 if step % 3 == 0 else None
+                value = Entry("x" * chance.randrange(200), 0.0, expires, cost=chance.random())
+                tier.put(name, value, replace=step % 2 == 0)
+        assert len(tier) <= 20
+        assert tier._bytes == sum(node.size for node in tier._nodes.values()) <= 1_000
+    gone: set[Key] = set()
+    while (victim := tier._queue.victim()) is not None:
+        assert tier._nodes[victim.key] is victim
+        tier._queue.discard(victim)
+        gone.add(victim.key)
+    assert gone == set(tier._nodes)
 
 
 @pytest.mark.parametrize("option", ["max_entries", "max_bytes"])

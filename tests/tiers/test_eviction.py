@@ -1,0 +1,261 @@
+"""The eviction policies by themselves: who goes, and that nobody is lost on the way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from acache.tiers.eviction import POLICIES, LeastLoss, Node, Policy, SecondChance, Sieve, Sketch, TinyLfu
+from acache.types import Entry, Key
+
+
+def node(number: int, *, cost: float = 0.0, size: int = 0) -> Node:
+    return Node(Key(f"{number * 0x9E3779B97F4A7C15:064x}"), Entry(number, 0.0, cost=cost), None, size)
+
+
+def evict(policy: Policy) -> Any:
+    """Evict one, and return its value."""
+    victim = policy.victim()
+    if victim is None:
+        return None
+    policy.discard(victim)
+    return victim.value
+
+
+def filled(policy: Policy, nodes: Sequence[Node]) -> None:
+    for each in nodes:
+        policy.add(each)
+
+
+def hits(policy: Policy, requests: Sequence[int], size: int) -> int:
+    """Play requests to a cache of ``size`` entries; return how many were hits."""
+    kept: dict[int, Node] = {}
+    count = 0
+    for number in requests:
+        if number in kept:
+            kept[number].visited = True
+            count += 1
+            continue
+        if len(kept) == size:
+            del kept[evict(policy)]
+        kept[number] = node(number)
+        policy.add(kept[number])
+    return count
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_an_empty_policy_has_no_victim(name: str) -> None:
+    """Nobody can go where nobody is, before and after."""
+    policy = POLICIES[name]()
+    assert policy.victim() is None
+    policy.add(node(1))
+    assert (evict(policy), evict(policy)) == (1, None)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_everybody_goes_once(name: str) -> None:
+    """Whatever was used, touched and discarded meanwhile, all that is left goes, each once."""
+    chance = random.Random(name)
+    policy = POLICIES[name]()
+    kept: dict[int, Node] = {}
+    for number in range(3_000):
+        kept[number] = node(number, cost=chance.random(), size=chance.randrange(100))
+        policy.add(kept[number])
+        for _ in range(2):
+            chosen = chance.choice(list(kept))
+            match chance.randrange(4):
+                case 0:
+                    policy.discard(kept.pop(chosen))
+                case 1:
+                    policy.touch(kept[chosen])
+                case _:
+                    kept[chosen].visited = True
+            if not kept:
+                break
+        if len(kept) > 50:
+            del kept[evict(policy)]
+    left = [evict(policy) for _ in kept]
+    assert sorted(left) == sorted(kept)
+    assert policy.victim() is None
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_all_used_is_none_used(name: str) -> None:
+    """Where everybody was used somebody goes all the same, after one round."""
+    policy = POLICIES[name]()
+    nodes = [node(number, cost=1.0) for number in range(200)]
+    filled(policy, nodes)
+    for each in nodes:
+        each.visited = True
+    assert evict(policy) in range(200)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_what_is_used_outlives_what_is_not(name: str) -> None:
+    """Ten entries that are asked for between all others stay through a scan of many times the cache's size."""
+    policy = POLICIES[name]()
+    requests: list[int] = []
+    for step in range(3_000):
+        requests += [step % 10, step % 10, 1_000 + step]
+    assert hits(policy, requests, 100) == 2 * 3_000 - 10
+
+
+def test_sieve_moves_its_hand_past_what_is_discarded() -> None:
+    """Removing the entry under the hand moves the hand on."""
+    queue = Sieve()
+    nodes = [node(number) for number in range(3)]
+    filled(queue, nodes)
+    nodes[0].visited = True
+    assert queue.victim() is nodes[1]
+    queue.discard(nodes[1])
+    assert queue.victim() is nodes[2]
+    queue.discard(nodes[2])
+    assert queue.victim() is nodes[0]
+    queue.discard(nodes[0])
+    assert queue.victim() is None
+
+
+def test_sieve_keeps_the_order_of_arrival() -> None:
+    """A hit sets a bit and moves nothing: the survivor of a round is met again where it was."""
+    queue = Sieve()
+    nodes = [node(number) for number in range(4)]
+    filled(queue, nodes)
+    queue.touch(nodes[0])
+    assert [evict(queue) for _ in range(4)] == [1, 2, 3, 0]
+
+
+def test_second_chance_spares_what_was_used() -> None:
+    """What was used since the last look goes after what was not; looked at exactly at each hit, that is LRU."""
+    queue = SecondChance()
+    nodes = [node(number) for number in range(4)]
+    filled(queue, nodes)
+    nodes[1].visited = nodes[0].visited = True
+    assert [evict(queue) for _ in range(4)] == [2, 3, 0, 1]
+    exact = SecondChance()
+    filled(exact, nodes)
+    for number in (1, 0, 3):
+        nodes[number].visited = False
+        exact.touch(nodes[number])
+    assert [evict(exact) for _ in range(4)] == [2, 1, 0, 3]
+
+
+def test_tiny_lfu_refuses_who_is_asked_for_less() -> None:
+    """In a loop of more keys than there is room the cache keeps some of them, instead of none."""
+    loop = [number % 150 for number in range(15_000)]
+    assert hits(TinyLfu(), loop, 100) > 0.5 * len(loop)
+    assert hits(SecondChance(), loop, 100) == 0
+
+
+def test_tiny_lfu_remembers_who_went() -> None:
+    """A key that comes back often enough is let in, although those inside were used too."""
+    policy = TinyLfu()
+    steady = list(range(100))
+    requests = steady * 3 + [number for step in range(60) for number in (1_000, 2_000 + step)] + [1_000]
+    before = hits(policy, requests, 100)
+    assert before >= 2 * 97 + 40
+
+
+def test_tiny_lfu_forgets() -> None:
+    """What was popular for long gives way to what is popular now."""
+    requests = [number % 100 for number in range(20_000)] + [1_000 + number % 100 for number in range(20_000)]
+    assert hits(TinyLfu(), requests, 100) > 0.85 * len(requests)
+
+
+def test_tiny_lfu_keeps_its_parts_in_proportion() -> None:
+    """The window is about one percent, and at most four fifths of the rest are protected."""
+    policy = TinyLfu()
+    chance = random.Random(5)
+    hits(policy, [min(chance.randrange(5_000), chance.randrange(5_000)) for _ in range(30_000)], 1_000)
+    assert len(policy) == 1_000
+    assert len(policy._window) in range(9, 12)
+    assert 0 < len(policy._protected) <= 0.8 * 990 + 1
+
+
+def test_a_compile_outlives_a_thousand_cheap_rows() -> None:
+    """Sixty seconds are not given up for milliseconds, a thousand times over; nor are they kept for ever."""
+    policy = LeastLoss()
+    policy.add(node(0, cost=60.0))
+    filled(policy, [node(number, cost=0.001) for number in range(1, 100)])
+    for number in range(100, 1_100):
+        assert evict(policy) != 0
+        policy.add(node(number, cost=0.001))
+    costly = LeastLoss()
+    costly.add(node(0, cost=60.0))
+    filled(costly, [node(number, cost=50.0) for number in range(1, 4)])
+    for number in range(4, 20):
+        if evict(costly) == 0:
+            return
+        costly.add(node(number, cost=50.0))
+    pytest.fail("nobody ever asked for it")
+
+
+def test_least_loss_counts_bytes_and_uses() -> None:
+    """Of equal costs the larger goes first, and of equal sizes the one used less."""
+    policy = LeastLoss()
+    nodes = [node(0, cost=1.0, size=100), node(1, cost=1.0, size=10), node(2, cost=1.0, size=10)]
+    filled(policy, nodes)
+    nodes[1].visited = True
+    assert [evict(policy) for _ in range(3)] == [0, 2, 1]
+
+
+def test_least_loss_does_not_pile_up() -> None:
+    """What was discarded or weighed anew leaves no more behind than there is."""
+    policy = LeastLoss()
+    kept = node(0, cost=100.0)
+    policy.add(kept)
+    for number in range(5_000):
+        policy.touch(kept)
+        other = node(number, cost=1_000.0)
+        policy.add(other)
+        policy.discard(other)
+    assert len(policy) == 1
+    assert len(policy._heap) < 100
+    assert policy.victim() is kept
+
+
+def test_a_sketch_never_counts_too_few() -> None:
+    """Estimates are at least what was counted, up to 15, and seldom more."""
+    chance = random.Random(6)
+    sketch = Sketch()
+    sketch.fit(1_000)
+    keys = [node(number).key for number in range(1_000)]
+    counts = [chance.randrange(8) for _ in keys]
+    for key, count in zip(keys, counts, strict=True):
+        for _ in range(count):
+            sketch.add(key)
+    estimates = [sketch.estimate(key) for key in keys]
+    assert all(estimate >= count for estimate, count in zip(estimates, counts, strict=True))
+    assert sum(estimate > count for estimate, count in zip(estimates, counts, strict=True)) < 50
+    for _ in range(100):
+        sketch.add(keys[0])
+    assert sketch.estimate(keys[0]) == 15
+    assert sum(map(sketch.estimate, keys)) < sum(counts) + 100
+
+
+def test_a_sketch_grows_without_forgetting() -> None:
+    """Making room for more keys leaves every estimate what it was."""
+    sketch = Sketch()
+    keys = [node(number).key for number in range(50)]
+    for number, key in enumerate(keys):
+        for _ in range(number % 5):
+            sketch.add(key)
+    before = [sketch.estimate(key) for key in keys]
+    sketch.fit(10_000)
+    assert [sketch.estimate(key) for key in keys] == before
+
+
+def test_a_sketch_forgets_by_halves() -> None:
+    """After ten additions for each entry all counts are halved."""
+    sketch = Sketch()
+    first = node(0).key
+    for _ in range(12):
+        sketch.add(first)
+    number = 0
+    while sketch.estimate(first) >= 12:
+        number += 1
+        sketch.add(node(number).key)
+    assert 6 <= sketch.estimate(first) <= 7
+    assert number < 10 * 64
