@@ -90,7 +90,7 @@ class TierStatistics:
     """What one tier has done since it was made.
 
     ``failures`` are operations the storage could not carry out; ``rejections`` are stored entries that failed
-    verification; ``entries`` and ``bytes`` say what it holds now (``None``: unknown without a scan).
+    verification; ``evictions`` made room and ``expirations`` were past their time; ``entries`` and ``bytes`` say what it holds now (``None``: unknown without a scan).
     """
 
     name: str
@@ -101,6 +101,7 @@ class TierStatistics:
     failures: int = 0
     rejections: int = 0
     evictions: int = 0
+    expirations: int = 0
     entries: int | None = None
     bytes: int | None = None
 
@@ -109,11 +110,11 @@ class TierStatistics:
 class TierCounters:
     """The mutable side of :class:`TierStatistics`; an increment is one bytecode sequence without a call, so no lock."""
 
-    __slots__ = ("evictions", "failures", "hits", "misses", "rejections", "removals", "writes")
+    __slots__ = ("evictions", "expirations", "failures", "hits", "misses", "rejections", "removals", "writes")
 
     def __init__(self) -> None:
         self.hits = self.misses = self.writes = self.removals = 0
-        self.failures = self.rejections = self.evictions = 0
+        self.failures = self.rejections = self.evictions = self.expirations = 0
 
     def snapshot(self, name: str, entries: int | None = None, size: int | None = None) -> TierStatistics:
         """Return a frozen copy."""
@@ -126,6 +127,7 @@ class TierCounters:
             self.failures,
             self.rejections,
             self.evictions,
+            self.expirations,
             entries,
             size,
         )

@@ -125,8 +125,6 @@ class DiskTier(Tier):
         self._version: Final = version_digest(version)
         self._signer: Final = configured_signer() if signer is None else signer
         self._shelf: Final = Shelf(directory, sub_dir, durable=durable, files=files)
-        #: Entries that were culled because their time was up.
-        self.expirations = 0
         self._max_age: Final = as_seconds(max_age, "max_age")
         limits = self._limits(max_bytes, max_entries, policy)
         self._keeper: Final = (
@@ -461,7 +459,7 @@ class DiskTier(Tier):
     def _note_culled(self, gone: Sequence[Culled]) -> None:
         for key, cause in gone:
             self._counters.evictions += cause == "evicted"
-            self.expirations += cause == "expired"
+            self._counters.expirations += cause == "expired"
             self._emit("evict", "done", key, cause)
 
 

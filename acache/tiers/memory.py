@@ -66,8 +66,6 @@ class MemoryTier(Tier):
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self.policy: PolicyName = policy
-        #: Entries that were dropped because their time was up.
-        self.expirations = 0
         self._weigher = weigher
         self._most_entries: float = math.inf if max_entries is None else max_entries
         self._most_bytes: float = math.inf if max_bytes is None else max_bytes
@@ -238,7 +236,7 @@ class MemoryTier(Tier):
         if cause == "evicted":
             self._counters.evictions += 1
         elif cause == "expired":
-            self.expirations += 1
+            self._counters.expirations += 1
         node.kill()
         return ((key, cause),)
 

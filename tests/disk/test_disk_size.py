@@ -246,7 +246,7 @@ def test_the_dead_go_first(make_tier: MakeTier, manual_clock: ManualClock) -> No
     for number in range(100, 130):
         put(tier, number, cost=0.1)
     assert sorted(stored(tier)) == sorted(path_of(tier, key(number)) for number in range(100, 130))
-    assert (tier.statistics().evictions, tier.expirations) == (0, 21)
+    assert (tier.statistics().evictions, tier.statistics().expirations) == (0, 21)
 
 
 def test_choice_ends_when_it_is_enough() -> None:
@@ -309,7 +309,7 @@ async def test_old_entries_are_removed(make_tier: MakeTier, manual_clock: Manual
     assert [(event.operation, event.reason) for event in events if isinstance(event, TierEvent)] == [
         ("evict", "expired")
     ] * 5
-    assert (tier.statistics().evictions, tier.expirations, len(stored(tier))) == (0, 5, 15)
+    assert (tier.statistics().evictions, tier.statistics().expirations, len(stored(tier))) == (0, 5, 15)
 
 
 def test_writes_remove_what_is_old(make_tier: MakeTier, manual_clock: ManualClock) -> None:

@@ -266,7 +266,7 @@ def test_removals_tell_their_cause() -> None:
         ("evict", key(5), "expired"),
         ("evict", key(6), "expired"),
     ]
-    assert (tier.statistics().evictions, tier.expirations) == (1, 2)
+    assert (tier.statistics().evictions, tier.statistics().expirations) == (1, 2)
     check(tier)
 
 
