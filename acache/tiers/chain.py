@@ -177,12 +177,17 @@ class ChainTier(Tier):
             for tier in reversed(self._writable):
                 self._end_watches(key)
                 # Once the wider tier has taken it, a narrower one must hold the same.
-                written = await tier.write(key, entry, replace=replace or result is Written.NEW, codec=codec)
+                over = replace or result is Written.NEW
+                try:
+                    written = await tier.write(key, entry, replace=over, codec=codec)
+                except ConfigurationError as error:  # of a tier, which must not cost the caller his result
+                    self._degrade("write", key, error)
+                    written = Written.FAILED
                 if written is Written.PRESENT:
                     return written
                 if written is Written.NEW:
                     result = written
-                elif self.agrees:
+                elif self.agrees and result is not Written.NEW:
                     return Written.FAILED  # a narrower tier must not hold what the others never see
         except BaseException:
             # Cancelled half-way: a wider tier may have the new entry, so memory must not go on serving the old one.
@@ -304,7 +309,10 @@ class ChainTier(Tier):
     def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: _Watch, *, replace: bool = False) -> None:
         with self._mutex:  # no change of the key can come between the check and the write, from any thread
             if watch.fresh:
-                memory.put(key, entry, replace=replace)
+                try:
+                    memory.put(key, entry, replace=replace)
+                except ConfigurationError as error:  # as in _write_through()
+                    self._degrade("write", key, error)
 
     @contextmanager
     def _watching(self, key: Key) -> Generator[_Watch]:

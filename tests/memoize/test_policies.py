@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from acache import CallEvent, DeterministicCache, DiskTier, FastCache, MemoryTier, read_only
+from acache import CallEvent, DeterministicCache, DiskTier, FastCache, MemoryTier, TierEvent, read_only
 from acache.exceptions import ComputeTimeoutError, ConfigurationError
 from acache.testing import ManualClock, settle
 
@@ -497,6 +497,26 @@ async def test_a_failure_is_no_value_for_the_hot_path(memoized: Any, clock: Manu
     await f.face.cache_invalidate(1)
     source.error = None
     assert [await f(), await f()] == [3, 3]
+
+
+async def test_a_weigher_that_returns_nonsense(tmp_path: Path) -> None:
+    """A caller gets his result, and an event tells that memory did not take it."""
+    disk = DiskTier(tmp_path)
+
+    def nonsense(_value: Any) -> int:
+        return -1
+
+    async with FastCache(MemoryTier(max_bytes=10, weigher=nonsense), disk) as cache:
+
+        @cache.memoize
+        async def f(n: int) -> int:
+            return n
+
+        with cache.events.capture() as events:
+            assert [await f(1), await f(1)] == [1, 1]
+        failed = [event for event in events if isinstance(event, TierEvent) and event.outcome == "failed"]
+        assert {event.reason for event in failed} == {"ConfigurationError"}
+        assert f.cache_info().computed == 1
 
 
 async def test_read_only(memoized: Any, source: Source) -> None:
