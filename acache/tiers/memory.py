@@ -109,6 +109,13 @@ class MemoryTier(Tier):
         with self._mutex:
             return self._forget(key)
 
+    def discard(self, key: Key, entry: Entry) -> None:
+        """Remove the entry under ``key`` if it is still this one, without waiting."""
+        with self._mutex:
+            node = self._nodes.get(key)
+            if node is not None and node.entry is entry:
+                self._drop(node)
+
     def population(self, prefix: str) -> int:
         """Return how many entries one function (the first 20 digits of its keys) has here."""
         return self._population[prefix[:FUNCTION_DIGITS]]
