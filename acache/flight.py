@@ -53,6 +53,7 @@ class Flight(Generic[T]):
         "_traceback",
         "_value",
         "awaited",
+        "born",
         "interim",
         "key",
         "label",
@@ -64,8 +65,10 @@ class Flight(Generic[T]):
         "waiters",
     )
 
-    def __init__(self, key: Key, label: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, key: Key, label: str, loop: asyncio.AbstractEventLoop, born: int = 0) -> None:
         self.key = key
+        #: Orders it among what its owner counts.
+        self.born = born
         self.label = label
         self.loop = loop
         self.task: asyncio.Task[None] | None = None
@@ -163,15 +166,16 @@ class FlightTable:
         produce: Callable[[Flight[T]], Awaitable[T]],
         *,
         blocked: asyncio.AbstractEventLoop | None = None,
+        born: int = 0,
     ) -> tuple[T, bool]:
         """Return what ``produce`` gives, and whether another caller had begun it.
 
         ``blocked`` is the loop of the thread that waits for this call, if it runs one: joining a flight of that loop
-        would be for ever and raises :class:`~acache.exceptions.BridgeError`. A cancelled caller leaves; the last one
+        would be for ever and raises :class:`~acache.exceptions.BridgeError`. A flight that begins is ``born`` so. A cancelled caller leaves; the last one
         to leave cancels ``produce``. Exceptions of ``produce`` reach every waiter.
         """
         while True:
-            flight, leads = self._enter(key, label, blocked)
+            flight, leads = self._enter(key, label, blocked, born)
             if leads:
                 # The loop keeps only weak references to tasks: the flight holds this one until it ends.
                 flight.task = flight.loop.create_task(self._fly(flight, produce), name=f"acache:{label}")
@@ -199,6 +203,13 @@ class FlightTable:
         with _mutex:
             self._ground(self._flights.get(key))
 
+    def invalidate_if(self, key: Key, is_late: Callable[[Flight[Any]], bool]) -> None:
+        """Do :meth:`invalidate` if there is a flight for which ``is_late`` holds; it is called under the mutex."""
+        with _mutex:
+            flight = self._flights.get(key)
+            if flight is not None and is_late(flight):
+                self._ground(flight)
+
     def invalidate_all(self, prefix: str = "") -> None:
         """Do :meth:`invalidate` for every key that begins with ``prefix``."""
         with _mutex:
@@ -210,7 +221,9 @@ class FlightTable:
 
     # --- joining and leaving --------------------------------------------------------------------------------------
 
-    def _enter(self, key: Key, label: str, blocked: asyncio.AbstractEventLoop | None) -> tuple[Flight[Any], bool]:
+    def _enter(
+        self, key: Key, label: str, blocked: asyncio.AbstractEventLoop | None, born: int
+    ) -> tuple[Flight[Any], bool]:
         loop = asyncio.get_running_loop()
         aboard = _aboard.get()
         with _mutex:
@@ -220,7 +233,7 @@ class FlightTable:
                 flight = None
             leads = flight is None
             if flight is None:
-                flight = self._flights[key] = Flight[Any](key, label, loop)
+                flight = self._flights[key] = Flight[Any](key, label, loop, born)
             elif flight.reaches(aboard):
                 raise RecursiveCallError(label, key)
             elif flight.loop is blocked:

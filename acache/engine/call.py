@@ -15,13 +15,22 @@ from acache.engine.options import Options
 from acache.stats import CallCounters
 from acache.types import Key
 
-__all__ = ("Call", "Failure", "Found")
+__all__ = ("Call", "Failure", "Found", "Tagging")
 
 _NO_FACTORS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def _none() -> Mapping[str, str]:
     return _NO_FACTORS
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """The tags of one call: those it has whatever it comes to, and those of its result. Both may raise."""
+
+    known: Callable[[], tuple[str, ...]]
+    of: Callable[[Any], tuple[str, ...]]
 
 
 @final
@@ -47,6 +56,8 @@ class Call:
     used: float = -math.inf
     #: Say what the key was made of, as digests by name. Called before the function, which may change its arguments.
     factors: Callable[[], Mapping[str, str]] = _none
+    #: Which groups the result belongs to; ``None``: to none.
+    tags: Tagging | None = None
 
 
 @final

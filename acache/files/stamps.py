@@ -91,7 +91,6 @@ class StampFiles:
 
         Raises :class:`OSError` if that cannot be written.
         """
-
         return self._shelf.with_root(lambda files, root: self._forget(files, root, namespace, least))
 
     def _stamp(self, files: FileSystem, root: int, names: Collection[str], least: int) -> int:

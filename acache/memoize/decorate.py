@@ -11,7 +11,7 @@ from acache.codecs import Codec
 from acache.context import DEFAULT_SCHEMA, IsolationSchema, Scope, on_reprobe
 from acache.engine import CacheExceptions, CopyMode, Engine, FlightLevel, OnUnencodable, Options, StoreIf, Ttl, Verb
 from acache.exceptions import ConfigurationError, UserError
-from acache.keys import KeyRecipe
+from acache.keys import KeyRecipe, TagRecipe, Tags
 from acache.memoize.function import FACE_METHODS, Memoized
 from acache.memoize.hot import CLOSED, Gate
 from acache.memoize.method import MemoizedMethod, is_in_class
@@ -58,6 +58,9 @@ class MemoizeOptions(TypedDict, total=False):
     version: Any
     #: Whether ``1``, ``1.0`` and ``True`` are different arguments (the default).
     typed: bool
+    #: The groups a result belongs to, for ``invalidate_tags()``: a text, a template such as ``"user:{user.id}"``, a callable that is
+    #: given the result and the arguments, or several of these.
+    tags: Tags | None
     #: How far one computation serves; default: as far as the tiers reach.
     flight: FlightLevel | None
     #: How results become bytes: "pickle", "json", "raw" or a codec. Default: the tier's own.
@@ -193,7 +196,8 @@ class Studio:
         given["encoder"] = options.get("custom_result_encoder")
         given["decoder"] = options.get("custom_result_decoder")
         built = Options.build(recipe.label, **given)
-        self.engine.check(recipe.label, built)
+        tags = options.get("tags")
+        self.engine.check(recipe.label, built, tagged=tags is not None)
         memory = self.engine.chain.memory
         schema = _schema(recipe.label, options.get("ischema"))
         memoized = Memoized(
@@ -210,6 +214,7 @@ class Studio:
             # What a callable reads besides the arguments is unknown: such keys are made anew for every call.
             hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),
             skip_self=_first_parameter(function) in ignore,
+            tags=None if tags is None else TagRecipe(recipe.identity, tags),
         )
         self.registry.add(memoized)
         return memoized

@@ -22,12 +22,14 @@ from acache.context import (
     isolation_here,
     isolation_now,
 )
-from acache.engine import Call, Engine, Explanation, Failure, Options, Route, Verb
+from acache.engine import Call, Engine, Explanation, Failure, Options, Route, Tagging, Verb
 from acache.exceptions import BridgeError, ConfigurationError
 from acache.flight import LeaderLost
-from acache.keys import KeyRecipe
+from acache.keys import KeyRecipe, TagRecipe
 from acache.memoize.hot import Cell, Cells, Gate, async_face, sync_face
 from acache.stats import CacheInfo, CallCounters
+from acache.tiers.eviction import DEAD
+from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Hit, Key
 
 __all__ = ("FACE_METHODS", "Memoized", "Prepared")
@@ -59,6 +61,7 @@ class Prepared(NamedTuple):
 
     key: Key
     factors: Callable[[], Mapping[str, str]]
+    tags: Tagging | None = None
 
 
 @final
@@ -80,6 +83,7 @@ class Memoized:
         counters: CallCounters,
         hot: bool,
         skip_self: bool = False,
+        tags: TagRecipe | None = None,
     ) -> None:
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -96,6 +100,7 @@ class Memoized:
         self.counters = counters
         self.cells = Cells(skip=skip_self)
         self._params_encoder = params_encoder
+        self._tags = tags
         # A hit of a function with idle= has to be noted.
         self.idle = options.timing.idle
         self.aio = async_face(self, hot=hot)
@@ -105,6 +110,11 @@ class Memoized:
     def now(self) -> Callable[[], float]:
         """The clock that the deadlines of memory entries are in."""
         return self.engine.clock.monotonic
+
+    @property
+    def stamps(self) -> Stamps:
+        """What says whether an entry with tags is still good."""
+        return self.engine.chain.stamps
 
     def variant(
         self,
@@ -135,6 +145,7 @@ class Memoized:
             gate=self.gate,
             counters=self.counters,
             hot=False,
+            tags=self._tags,
         )
 
     # --- keys -----------------------------------------------------------------------------------------------------
@@ -165,7 +176,11 @@ class Memoized:
 
     def _prepared(self, args: Args, kwargs: Kwargs, isolated: Isolation, params: Any) -> Prepared:
         key = self.recipe.digest(args, kwargs, isolated.key, params)
-        return Prepared(key, partial(self.recipe.factors, args, kwargs, isolated.factors, params))
+        tags = None
+        if self._tags is not None:
+            recipe = self._tags
+            tags = Tagging(partial(recipe.known, args, kwargs), lambda result: recipe.of(result, args, kwargs))
+        return Prepared(key, partial(self.recipe.factors, args, kwargs, isolated.factors, params), tags)
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
@@ -254,19 +269,30 @@ class Memoized:
             behind,
             used=used,
             factors=prepared.factors,
+            tags=prepared.tags,
         )
 
     def _point(self, cell: Cell | None, key: Key) -> None:
         """Lead later calls with the same arguments straight to the entry."""
         memory = self.engine.chain.memory
-        if cell is not None and memory is not None:
-            node = memory.node(key)
-            entry = None if node is None else node.entry
-            # What is stored of an exception is no value.
-            if node is not None and entry is not None and not isinstance(entry.value, Failure):
-                cell.used = self.now()
-                cell.until = self.engine.hot_until(self.options, entry, node.deadline)
-                cell.node = node
+        if cell is None or memory is None:
+            return
+        cell.node = cell.tagged = DEAD
+        epoch = self.stamps.latest  # first, or an invalidation could come between the judgement and this
+        node = memory.node(key)
+        entry = None if node is None else node.entry
+        # What is stored of an exception is no value.
+        if node is None or entry is None or isinstance(entry.value, Failure):
+            return
+        cell.used = self.now()
+        cell.until = self.engine.hot_until(self.options, entry, node.deadline)
+        if not entry.tags:
+            cell.node = node
+        elif self.stamps.is_dead_now(key, entry) is False:
+            if (good_until := self.stamps.good_until) is not None:
+                cell.until = good_until if cell.until is None else min(cell.until, good_until)
+            cell.epoch = epoch
+            cell.tagged = node
 
     # --- what callers ask of one call's entry ---------------------------------------------------------------------
 
@@ -371,6 +397,7 @@ class Memoized:
             "flight": self.options.flight,
             "codec": None if self.options.codec is None else self.options.codec.name,
             "copy": self.options.copy,
+            "tags": None if self._tags is None else self._tags.given,
         }
 
 

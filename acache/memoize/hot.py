@@ -2,7 +2,8 @@
 
 The first call with given arguments makes a *cell*; a typed :func:`functools.lru_cache` (C code) leads later calls with
 equal arguments to it. A cell points at the memory tier's live entry. Eviction, expiry and invalidation kill the entry,
-and a dead entry sends the call down the full path, which points the cell at the next one.
+and a dead entry sends the call down the full path, which points the cell at the next one. An entry with tags is one that
+an invalidation does not touch: its cell stands for nothing once anything was invalidated, until the full path says it does.
 
 Equality of arguments must not be coarser than equality of keys. ``typed=True`` looks at the arguments' own types only, so
 a call whose arguments are not all of the types below (containers may hold ``1`` or ``True``, ``0.0`` equals ``-0.0``, a
@@ -50,14 +51,23 @@ class Gate:
 class Cell:
     """Where the calls with some arguments find their entry."""
 
-    __slots__ = ("node", "until", "used")
+    __slots__ = ("epoch", "node", "tagged", "until", "used")
 
     def __init__(self) -> None:
         self.node: Node = DEAD
+        #: The same for an entry that has tags, and the highest stamp when it was known to be good.
+        self.tagged: Node = DEAD
+        self.epoch = 0
         #: When the full path wants to see the call, in monotonic seconds; ``None``: only when the entry dies.
         self.until: float | None = None
         #: When it last led to the entry, in monotonic seconds; kept for functions with ``idle=`` only.
         self.used = -math.inf
+
+
+class _Stamps(Protocol):
+    """What a face needs of the stamps of tags: a number that changes with every invalidation."""
+
+    latest: int
 
 
 class _Subject(Protocol):
@@ -72,6 +82,8 @@ class _Subject(Protocol):
     def now(self) -> Callable[[], float]: ...
     @property
     def gate(self) -> Gate: ...
+    @property
+    def stamps(self) -> _Stamps: ...
     async def call_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], cell: Cell | None) -> Any: ...
     def call_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], cell: Cell | None) -> Any: ...
 
@@ -139,6 +151,7 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
 
         return cold_face
     cells, find, now, gate, idle = subject.cells, subject.cells.find, subject.now, subject.gate, subject.idle
+    stamps = subject.stamps
 
     @wraps(function)
     async def face(*args: Any, **kwargs: Any) -> Any:
@@ -151,6 +164,16 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
         node = cell.node
         value, until = node.value, cell.until  # first the value, then whether it was still live
         if node.live and (until is None or (now() < until if idle is None else _use(cell, until, idle, now()))):
+            node.visited = True
+            return value
+        node = cell.tagged
+        value = node.value
+        # The very number, not one that equals it: then nothing was invalidated.
+        if (
+            node.live
+            and cell.epoch is stamps.latest
+            and (until is None or (now() < until if idle is None else _use(cell, until, idle, now())))
+        ):
             node.visited = True
             return value
         cells.went_on += 1
@@ -170,6 +193,7 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
 
         return cold_face
     cells, find, now, gate, idle = subject.cells, subject.cells.find, subject.now, subject.gate, subject.idle
+    stamps = subject.stamps
 
     @wraps(function)
     def face(*args: Any, **kwargs: Any) -> Any:
@@ -182,6 +206,16 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
         node = cell.node
         value, until = node.value, cell.until  # as above
         if node.live and (until is None or (now() < until if idle is None else _use(cell, until, idle, now()))):
+            node.visited = True
+            return value
+        node = cell.tagged
+        value = node.value
+        # The very number, not one that equals it: then nothing was invalidated.
+        if (
+            node.live
+            and cell.epoch is stamps.latest
+            and (until is None or (now() < until if idle is None else _use(cell, until, idle, now())))
+        ):
             node.visited = True
             return value
         cells.went_on += 1

@@ -61,9 +61,9 @@ class Stamps:
         self.latest = 0
 
     @property
-    def good_until(self) -> float:
-        """Until when what is known can be believed, in monotonic seconds."""
-        return math.inf
+    def good_until(self) -> float | None:
+        """Until when what is known can be believed, in monotonic seconds; ``None``: till it changes."""
+        return None
 
     def is_dead_now(self, key: Key, entry: Entry, *, fresh: bool = False) -> bool | None:
         """Tell whether a tag of ``entry`` was invalidated, or ``None`` if that needs waiting. Never waits.
@@ -106,7 +106,7 @@ class Stamps:
             self._values = {**kept, **dict.fromkeys(floors, value)}
             self.latest = value
 
-    def _newest_now(self, names: Collection[str], *, fresh: bool = False) -> int | None:  # noqa: ARG002 - always is
+    def _newest_now(self, names: Collection[str], *, fresh: bool = False) -> int | None:
         values = self._values
         return max([values.get(name, 0) for name in names], default=0)
 
@@ -133,7 +133,7 @@ class SharedStamps(Stamps):
         self._unwritten: dict[str, int] = {}
 
     @property
-    def good_until(self) -> float:
+    def good_until(self) -> float | None:
         """Until when what is known can be believed, in monotonic seconds."""
         return self._looked_at + LIFETIME
 
