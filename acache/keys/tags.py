@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any, TypeAlias, cast, final
+from typing import Any, Concatenate, TypeAlias, cast, final
 
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys.binding import Binder, Signature
@@ -20,7 +20,7 @@ from acache.keys.template import Field, split
 __all__ = ("TagRecipe", "Tags", "check_tags")
 
 #: Takes the result and the arguments of a call and returns its tags.
-TagsOf: TypeAlias = Callable[..., str | Iterable[str]]
+TagsOf: TypeAlias = Callable[Concatenate[Any, ...], str | Iterable[str]]
 #: What users give for ``tags=``.
 Tags: TypeAlias = str | TagsOf | Iterable[str | TagsOf]
 
@@ -101,11 +101,12 @@ def check_tags(tags: object) -> tuple[str, ...]:
 
 
 def _several(tags: object) -> tuple[object, ...]:
+    kind = type(tags).__name__
     if isinstance(tags, str):
         return (tags,)
     if isinstance(tags, Iterable) and not isinstance(tags, (bytes, Mapping)):
         return tuple(cast("Iterable[object]", tags))
-    raise ConfigurationError("tags", f"expected texts, not {type(tags).__name__}")
+    raise ConfigurationError("tags", f"expected texts, not {kind}")
 
 
 def _template(identity: FunctionIdentity, parts: tuple[str | Field, ...]) -> _Template:
