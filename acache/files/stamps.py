@@ -38,7 +38,7 @@ __all__ = ("FLOOR_DIGITS", "LATEST", "MAX_STAMPS", "StampFiles")
 LATEST: Final = "latest"
 #: Digits of a namespace, which begin the names of its stamps.
 FLOOR_DIGITS: Final = 8
-#: So many stamps one directory keeps; one more, and all of them become floors.
+#: So many stamps a directory keeps, and a sixteenth more for each process that writes them; then all of them become floors.
 MAX_STAMPS: Final = 10_000
 
 _FOLDER: Final = ".tags"
@@ -57,8 +57,8 @@ class StampFiles:
     def __init__(self, shelf: Shelf, limit: int = MAX_STAMPS) -> None:
         self._shelf: Final = shelf
         self._limit: Final = limit
-        #: Stamps there may be; counted at first, then guessed from what this process adds.
-        self._count: int | None = None
+        #: How many more this process may add before it has to look what others have added.
+        self._room = 0
 
     def read_now(self, name: str) -> int | None:
         """Return a number, 0 if there is none, or ``None`` if only :meth:`read` can tell. Never waits."""
@@ -105,12 +105,12 @@ class StampFiles:
         return value
 
     def _is_full(self, files: FileSystem, root: int, names: Collection[str]) -> bool:
-        if self._count is None or self._count + len(names) > self._limit:
-            stamps = {name for name in _list(files, root) if _STAMP_NAME.fullmatch(name)}
-            self._count = len(stamps.union(names))
-        else:
-            self._count += len(names)
-        return self._count > self._limit
+        self._room -= len(names)
+        if self._room >= 0:
+            return False
+        count = len({name for name in _list(files, root) if _STAMP_NAME.fullmatch(name)}.union(names))
+        self._room = min(self._limit - count, self._limit // 16)
+        return count > self._limit
 
     def _forget(self, files: FileSystem, root: int, namespace: str, least: int) -> int:
         with _locked(files, root):
@@ -128,7 +128,6 @@ class StampFiles:
         for name in stamps:
             discard(files, f"{_FOLDER}/{name}", root)
         _write(files, root, LATEST, value + 1)
-        self._count = None
 
 
 def _read(files: FileSystem, root: int, name: str) -> int:

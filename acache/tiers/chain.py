@@ -119,7 +119,7 @@ class ChainTier(Tier):
         What was born before one of its tags was invalidated is not written.
         """
         async with self._writing.hold(key, BLOCKING):
-            if not still() or await self._unless_dead(key, entry) is None:
+            if not still() or (entry.tags and await self.stamps.is_dead(key, entry, fresh=True)):
                 return Written.FAILED
             if self.memory is not None and not replace:
                 node = self.memory.node(key)  # what is dead there must not stand in the way

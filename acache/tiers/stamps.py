@@ -73,11 +73,11 @@ class Stamps:
         newest = self._newest_now(stamp_names(key[:FLOOR_DIGITS], entry.tags), fresh=fresh)
         return None if newest is None else newest > entry.born
 
-    async def is_dead(self, key: Key, entry: Entry) -> bool:
+    async def is_dead(self, key: Key, entry: Entry, *, fresh: bool = False) -> bool:
         """Do as :meth:`is_dead_now`, and wait if need be."""
-        return await self.newest(key[:FLOOR_DIGITS], entry.tags) > entry.born
+        return await self.newest(key[:FLOOR_DIGITS], entry.tags, fresh=fresh) > entry.born
 
-    async def newest(self, namespace: str, tags: Iterable[str]) -> int:
+    async def newest(self, namespace: str, tags: Iterable[str], *, fresh: bool = False) -> int:
         """Return the highest stamp among ``tags``."""
         return self._newest_now(stamp_names(namespace, tags)) or 0
 
@@ -137,11 +137,11 @@ class SharedStamps(Stamps):
         """Until when what is known can be believed, in monotonic seconds."""
         return self._looked_at + LIFETIME
 
-    async def newest(self, namespace: str, tags: Iterable[str]) -> int:
+    async def newest(self, namespace: str, tags: Iterable[str], *, fresh: bool = False) -> int:
         """Return the highest stamp among ``tags``."""
         names = stamp_names(namespace, tags)
-        found = self._newest_now(names)
-        return await in_thread(self._newest_here, names) if found is None else found
+        found = self._newest_now(names, fresh=fresh)
+        return await in_thread(self._newest_here, names, fresh) if found is None else found
 
     async def now(self) -> int:
         """Return the number that what begins now is born with."""
