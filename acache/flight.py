@@ -57,6 +57,7 @@ class Flight(Generic[T]):
         "_traceback",
         "_value",
         "awaited",
+        "born",
         "interim",
         "key",
         "label",
@@ -69,8 +70,10 @@ class Flight(Generic[T]):
         "waiters",
     )
 
-    def __init__(self, key: Key, label: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, key: Key, label: str, loop: asyncio.AbstractEventLoop, born: int = 0) -> None:
         self.key = key
+        #: Orders it among what its owner counts.
+        self.born = born
         self.label = label
         self.loop = loop
         self.task: asyncio.Task[None] | None = None
@@ -170,16 +173,17 @@ class FlightTable:
         produce: Callable[[Flight[T]], Awaitable[T]],
         *,
         blocked: asyncio.AbstractEventLoop | None = None,
+        born: int = 0,
     ) -> tuple[T, bool]:
         """Return what ``produce`` gives, and whether another caller had begun it.
 
         ``blocked`` is the loop of the thread that waits for this call, if it runs one: joining a flight of that loop
-        would be for ever and raises :class:`~acache.exceptions.BridgeError`. A cancelled caller leaves; the last one
+        would be for ever and raises :class:`~acache.exceptions.BridgeError`. A flight that begins is ``born`` so. A cancelled caller leaves; the last one
         to leave cancels ``produce``. Exceptions of ``produce`` reach every waiter.
         """
         while True:
             aboard = _aboard.get()
-            flight, leads = self._enter(key, label, blocked, aboard)
+            flight, leads = self._enter(key, label, blocked, aboard, born=born)
             if leads:
                 self._depart(flight, produce)
             try:
@@ -229,6 +233,13 @@ class FlightTable:
         with _mutex:
             self._ground(self._flights.get(key))
 
+    def invalidate_if(self, key: Key, is_late: Callable[[Flight[Any]], bool]) -> None:
+        """Do :meth:`invalidate` if there is a flight for which ``is_late`` holds; it is called under the mutex."""
+        with _mutex:
+            flight = self._flights.get(key)
+            if flight is not None and is_late(flight):
+                self._ground(flight)
+
     def invalidate_all(self, prefix: str = "") -> None:
         """Do :meth:`invalidate` for every key that begins with ``prefix``."""
         with _mutex:
@@ -247,6 +258,7 @@ class FlightTable:
         blocked: asyncio.AbstractEventLoop | None,
         aboard: tuple[Flight[Any], ...],
         progress: Callable[[], Any] | None = None,
+        born: int = 0,
     ) -> tuple[Flight[Any], bool]:
         loop = asyncio.get_running_loop()
         with _mutex:
@@ -256,7 +268,7 @@ class FlightTable:
                 flight = None
             leads = flight is None
             if flight is None:
-                flight = self._flights[key] = Flight[Any](key, label, loop)
+                flight = self._flights[key] = Flight[Any](key, label, loop, born)
                 flight.progress = None if progress is None else progress()
             elif flight.reaches(aboard):
                 raise RecursiveCallError(label, key)

@@ -10,6 +10,7 @@ import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -19,10 +20,10 @@ import anyio.to_thread
 from acache import config
 from acache.clock import Duration
 from acache.context import PLAIN, IsolationSchema, current_scope
-from acache.engine import Call, Determinism, Engine, Options, Route, look_up_many, put_many
+from acache.engine import Call, Determinism, Engine, Options, Route, Tagging, look_up_many, put_many
 from acache.events import Events
 from acache.exceptions import KeyEncodingError
-from acache.keys import canonical, namespace_prefix
+from acache.keys import canonical, check_tags, namespace_prefix
 from acache.memoize import CLOSED, Decorator, ManyDecorator, Memoized, Studio, add_infos, memoized_of, unbound
 from acache.stats import CacheInfo, CacheStatistics, CallCounters
 from acache.tiers import ChainTier
@@ -140,17 +141,28 @@ class Cache:
 
     @overload
     async def get_or_set(
-        self, key: object, factory: Callable[[], Awaitable[T]], *, ttl: Duration | None = None
+        self,
+        key: object,
+        factory: Callable[[], Awaitable[T]],
+        *,
+        ttl: Duration | None = None,
+        tags: str | Iterable[str] = (),
     ) -> T: ...
     @overload
-    async def get_or_set(self, key: object, factory: Callable[[], T], *, ttl: Duration | None = None) -> T: ...
-    async def get_or_set(self, key: object, factory: Callable[[], Any], *, ttl: Duration | None = None) -> Any:
+    async def get_or_set(
+        self, key: object, factory: Callable[[], T], *, ttl: Duration | None = None, tags: str | Iterable[str] = ()
+    ) -> T: ...
+    async def get_or_set(
+        self, key: object, factory: Callable[[], Any], *, ttl: Duration | None = None, tags: str | Iterable[str] = ()
+    ) -> Any:
         """Return what is stored under ``key``, else what ``factory()`` gives, computed once for all who ask.
 
         ``key`` is any object that can be encoded. ``factory`` is called in a worker thread unless it is an
-        ``async def``; what it returns is awaited if it can be. Raises what ``factory`` raises, stores nothing then.
+        ``async def``; what it returns is awaited if it can be. ``tags`` name the groups that the value belongs to. Raises what ``factory`` raises, stores nothing then.
         """
         options = Options.build("get_or_set", ttl=ttl)
+        texts = check_tags(tags)
+        self._engine.check("get_or_set", options, tagged=bool(texts))
 
         async def compute() -> Any:
             is_async = inspect.iscoroutinefunction(factory)
@@ -163,6 +175,8 @@ class Cache:
             return await compute()
         started = self._engine.clock.monotonic()
         call = Call("get_or_set", self._key(key), compute, options, self._counters, started)
+        if texts:
+            call = replace(call, tags=Tagging(lambda: texts, lambda _value: ()))
         return await self._engine.run(call, route)
 
     async def get_many(self, keys: Iterable[K]) -> dict[K, Hit[Any]]:
@@ -205,6 +219,23 @@ class Cache:
             error.add_note("get_or_set() takes any object that has a stable encoding, or a __cache_key__() method")
             raise
         return Key(namespace_prefix(self.namespace) + _NO_FUNCTION + digest[:44])
+
+    # --- groups ---------------------------------------------------------------------------------------------------
+
+    async def invalidate_tags(self, *tags: str) -> None:
+        """Let every result of this cache's namespace that has one of ``tags`` be computed anew when it is asked for.
+
+        Costs the same however many there are. What computes now is not stored; what is asked for after this returns is
+        not computed by who began before, if its tags are known from its arguments. With a disk tier, other processes that share it
+        serve old results from their memory for at most a second more; a disk that cannot be written is an event, and they
+        never hear. Cancelled, it is done completely or not at all.
+
+        Raises :class:`~acache.exceptions.ConfigurationError` for a tag that is no text, and for a deterministic cache.
+        """
+        self._engine.check("invalidate_tags", Options(), tagged=True)
+        texts = check_tags(tags)
+        if texts:
+            await self._engine.groups.invalidate(namespace_prefix(self.namespace), texts)
 
     # --- the whole cache ------------------------------------------------------------------------------------------
 

@@ -90,12 +90,23 @@ class SyncCache:
         return stored
 
     @overload
-    def get_or_set(self, key: object, factory: Callable[[], Awaitable[T]], *, ttl: Duration | None = None) -> T: ...
+    def get_or_set(
+        self,
+        key: object,
+        factory: Callable[[], Awaitable[T]],
+        *,
+        ttl: Duration | None = None,
+        tags: str | Iterable[str] = (),
+    ) -> T: ...
     @overload
-    def get_or_set(self, key: object, factory: Callable[[], T], *, ttl: Duration | None = None) -> T: ...
-    def get_or_set(self, key: object, factory: Callable[[], Any], *, ttl: Duration | None = None) -> Any:
+    def get_or_set(
+        self, key: object, factory: Callable[[], T], *, ttl: Duration | None = None, tags: str | Iterable[str] = ()
+    ) -> T: ...
+    def get_or_set(
+        self, key: object, factory: Callable[[], Any], *, ttl: Duration | None = None, tags: str | Iterable[str] = ()
+    ) -> Any:
         """Return what is stored under ``key``, else what ``factory()`` gives, computed once for all who ask."""
-        return self._run(partial(self.cache.get_or_set, key, factory, ttl=ttl))
+        return self._run(partial(self.cache.get_or_set, key, factory, ttl=ttl, tags=tags))
 
     def get_many(self, keys: Iterable[K]) -> dict[K, Hit[Any]]:
         """Return what is stored under each of ``keys``; what has nothing is absent."""
@@ -109,6 +120,10 @@ class SyncCache:
     def delete(self, key: object) -> bool:
         """Remove what :meth:`get_or_set` stored under ``key``."""
         return bool(self._run(partial(self.cache.delete, key)))
+
+    def invalidate_tags(self, *tags: str) -> None:
+        """Let every result that has one of ``tags`` be computed anew when it is asked for."""
+        self._run(partial(self.cache.invalidate_tags, *tags))
 
     def clear(self) -> None:
         """Remove every entry of the cache's namespace."""

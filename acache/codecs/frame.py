@@ -15,7 +15,7 @@ All numbers are little-endian::
        8  cost                 float, seconds of the computation
        4  meta size
        8  payload size
-       …  meta                 JSON: [codec, [tag, …], {factor: digest, …}]
+       …  meta                 JSON: [codec, [born, tag, …], {factor: digest, …}]
        …  payload              what the codec made of the value
       32  seal                 SHA-256 of everything before; HMAC-SHA256 of it when signed
 
@@ -157,7 +157,7 @@ def decode_frame(
     *_, created, expires, stale_at, cost, meta_size, payload_size = header
     start = HEADER_SIZE + meta_size
     value = codec.decode(view[start : start + payload_size])
-    return Entry(value, created, _time(expires), cost, meta.tags, meta.factors, _time(stale_at))
+    return Entry(value, created, _time(expires), cost, meta.tags, meta.factors, _time(stale_at), meta.born)
 
 
 def _time(seconds: float) -> float | None:

@@ -1,6 +1,7 @@
 """The variable part of a frame: which codec wrote the payload, and the entry's tags and factors, as a line of JSON.
 
-``["pickle",["tag"],{"factor":"digest"}]``; always the three of them, so that a format has one shape and no options.
+``["pickle",["tag"],{"factor":"digest"}]``; always the three of them, so that a format has one shape and no options. In front of
+tags there may be a number: that with which the entry was born.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Meta(NamedTuple):
     codec: str
     tags: tuple[str, ...]
     factors: Mapping[str, str]
+    born: int = 0
 
 
 def pack_meta(entry: Entry, codec: str) -> bytes:
@@ -43,7 +45,8 @@ def pack_meta(entry: Entry, codec: str) -> bytes:
         return _plain(codec)
     if not (_are_texts(entry.tags) and _are_texts(entry.factors) and _are_texts(entry.factors.values())):
         raise ValueEncodingError(entry, codec, "tags and factors must be texts")
-    line = _line(codec, entry.tags, entry.factors)
+    numbered = entry.tags and entry.born
+    line = _line(codec, (entry.born, *entry.tags) if numbered else entry.tags, entry.factors)
     if len(line) > MAX_META:
         raise ValueEncodingError(entry, codec, f"its tags and factors take more than {MAX_META} bytes")
     return line
@@ -63,11 +66,12 @@ def unpack_meta(line: bytes, codec: str) -> Meta:
         fields = json.loads(str(line, "utf-8", "surrogatepass"))
         codec, tags, factors = fields
         kinds: list[type[object]] = [type(field) for field in fields]
+        born = tags.pop(0) if tags[1:] and type(tags[0]) is int else 0
     except (ValueError, TypeError, RecursionError):
         raise EntryRejectedError("corrupt") from None
     if kinds != [str, list, dict] or not _are_texts(tags) or not _are_texts(factors.values()):
         raise EntryRejectedError("corrupt")
-    return Meta(codec, tuple(tags), dict(factors))
+    return Meta(codec, tuple(tags), dict(factors), born)
 
 
 #: What follows, in the line of an entry without tags, if all factors are plain texts: then there is nothing to decode yet.
@@ -119,7 +123,7 @@ def _plain_meta(codec: str) -> Meta:
     return Meta(codec, (), MappingProxyType({}))
 
 
-def _line(codec: str, tags: tuple[str, ...], factors: Mapping[str, str]) -> bytes:
+def _line(codec: str, tags: tuple[str | int, ...], factors: Mapping[str, str]) -> bytes:
     fields = [codec, tags, dict(factors)]
     # Surrogates pass, so that every str comes back as it was.
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")

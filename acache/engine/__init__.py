@@ -9,6 +9,7 @@ from acache.engine.call import Call as Call
 from acache.engine.call import Costed as Costed
 from acache.engine.call import Failure as Failure
 from acache.engine.call import Found as Found
+from acache.engine.call import Tagging as Tagging
 from acache.engine.core import Engine as Engine
 from acache.engine.deferred import DeferredRecording as DeferredRecording
 from acache.engine.determinism import Determinism as Determinism
@@ -51,6 +52,7 @@ __all__ = (
     "Step",
     "StoreIf",
     "Strictness",
+    "Tagging",
     "Timing",
     "Ttl",
     "Verb",

@@ -10,6 +10,7 @@ from typing import Any
 from acache.engine.call import Call
 from acache.engine.core import Engine
 from acache.engine.freshness import Freshness
+from acache.engine.groups import Origin
 from acache.engine.plan import Route, Step
 from acache.tiers.base import Tier, attempt, count_stored
 from acache.types import Entry, Hit, Key, Written
@@ -80,7 +81,7 @@ async def put_many(engine: Engine, calls: Sequence[Call], values: Sequence[Any],
         return sum(written)
     entries: dict[Key, Entry] = {}
     for call, value in zip(calls, values, strict=True):
-        entries[call.key] = engine._storing.entry(call, value, value, 0.0)
+        entries[call.key] = engine._storing.entry(call, value, value, 0.0, Origin(call.factors()))
         engine.flights.invalidate(call.key)
     results = await engine.chain.write_many(entries, replace=True)
     for call in calls:

@@ -18,13 +18,22 @@ from acache.stats import CallCounters
 from acache.tiers.base import Tier
 from acache.types import Entry, Key
 
-__all__ = ("Call", "Costed", "Failure", "Found")
+__all__ = ("Call", "Costed", "Failure", "Found", "Tagging")
 
 _NO_FACTORS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def _none() -> Mapping[str, str]:
     return _NO_FACTORS
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """The tags of one call: those it has whatever it comes to, and those of its result. Both may raise."""
+
+    known: Callable[[], tuple[str, ...]]
+    of: Callable[[Any], tuple[str, ...]]
 
 
 @final
@@ -54,6 +63,8 @@ class Call:
     limiter: Limiter | None = None
     #: Say what the key was made of, as digests by name. Called before the function, which may change its arguments.
     factors: Callable[[], Mapping[str, str]] = _none
+    #: Which groups the result belongs to; ``None``: to none.
+    tags: Tagging | None = None
 
     def place(self) -> AbstractAsyncContextManager[None]:
         """Have a place among the computations that may run at once. Raises as :meth:`acache.locks.Limiter.hold`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, final
@@ -22,6 +21,7 @@ from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.determinism import Determinism
 from acache.engine.explain import Explanation, explain
 from acache.engine.freshness import Freshness, Timing, touched
+from acache.engine.groups import Groups, Origin
 from acache.engine.host import HostFlights
 from acache.engine.judging import Judge
 from acache.engine.options import Options
@@ -33,7 +33,6 @@ from acache.events import CallAction, CallEvent, CallOutcome, Events
 from acache.exceptions import (
     CacheError,
     ComputeTimeoutError,
-    ConfigurationError,
     CustomResultEncoderRequiredError,
     DeterminismLostError,
     ReplayMissError,
@@ -68,20 +67,14 @@ class Engine:
         self._host = HostFlights(chain, events, host_timeout)
         self._background = Background()
         self._storing = Storing(chain, self.flights.invalidate, self._background, determinism)
+        self.groups = Groups(chain, self.flights)
         self._resting = Resting()
         self._refreshing: set[Key] = set()
         self.judge = Judge(self.clock)
 
-    def check(self, label: str, options: Options) -> None:
+    def check(self, label: str, options: Options, *, tagged: bool = False) -> None:
         """Raise :class:`~acache.exceptions.ConfigurationError` when the tiers cannot give what ``options`` ask."""
-        if options.flight == "host" and not self._host:
-            raise ConfigurationError("flight", f"{label} asks for one flight per host, which needs a disk tier")
-        if self.determinism is not None and (options.cache_exceptions or not options.timing.is_plain):
-            raise ConfigurationError(
-                "memoize",
-                f"{label}: a deterministic cache keeps what was stored first; idle=, refreshes, stale results "
-                "and cache_exceptions= would divide its workers",
-            )
+        options.require(label, hosts=bool(self._host), agrees=self.determinism is not None, tagged=tagged)
 
     def route(self, verb: Verb, scope: Scope) -> Route:
         """Choose the way of a call under the switches of this moment.
@@ -193,6 +186,9 @@ class Engine:
         if route is Route.STRICT:
             raise StrictDeterministicCachingInsertionError(call.label, call.key)
         replace = replace and self.determinism is None
+        origin = self.groups.complete(call, value, await self.groups.begin(call))
+        if origin is None:
+            return False
         stored = await self._storing.encode(call, value)
         if isinstance(stored, DeferredRecording):
             deferral = Deferral.of(stored)
@@ -200,9 +196,8 @@ class Engine:
             stored = await self._storing.final(call, deferral)
         if replace:
             self.flights.invalidate(call.key)
-        written = await self._storing.publish(
-            call, self._storing.entry(call, value, stored, cost), lambda: True, replace=replace
-        )
+        entry = self._storing.entry(call, value, stored, cost, origin)
+        written = await self._storing.publish(call, entry, lambda: True, replace=replace)
         self._report(call, "stored" if written is Written.NEW else "present", action="insert")
         return written is Written.NEW
 
@@ -219,6 +214,7 @@ class Engine:
         """Remove every entry whose key begins with ``prefix``; what is being computed for them now is not stored."""
         self.flights.invalidate_all(prefix)
         await self.chain.clear(prefix=prefix)
+        await self.groups.forget(prefix)
 
     # --- the flight -----------------------------------------------------------------------------------------------
 
@@ -242,8 +238,9 @@ class Engine:
         return value
 
     async def _fly(self, call: Call) -> tuple[Found, bool]:
+        born = await self.groups.board(call)
         return await self.flights.run(
-            call.key, call.label, lambda flight: self._produce(call, flight), blocked=call.blocked
+            call.key, call.label, lambda flight: self._produce(call, flight), blocked=call.blocked, born=born
         )
 
     async def _fly_within(self, call: Call) -> tuple[Found, bool]:
@@ -313,7 +310,8 @@ class Engine:
         started = self.clock.monotonic()
         call = dataclasses.replace(call, started=started)
         try:
-            found, _ = await self.flights.run(call.key, call.label, lambda flight: self._renew(call, flight))
+            born = await self.groups.board(call)
+            found, _ = await self.flights.run(call.key, call.label, lambda flight: self._renew(call, flight), born=born)
         except Exception:  # noqa: BLE001 - whoever asks for the key when it is no longer served meets the error
             self._resting.fail(call.key, self.clock.monotonic())
             self._report(call, "failed", action="refresh")
@@ -329,20 +327,21 @@ class Engine:
         return await self._compute_on_host(call, flight)
 
     async def _compute(self, call: Call, flight: Flight[Found], *, replace: bool) -> Found:
-        factors = call.factors()
+        origin = await self.groups.begin(call, flight)
         async with call.place():
             started = self.clock.monotonic()
             try:
                 value, cost = await self._run(call)
             except Exception as error:
-                await self._keep_failure(call, flight, error, self.clock.monotonic() - started, factors)
+                await self._keep_failure(call, flight, error, self.clock.monotonic() - started, origin)
                 raise
         self._resting.succeed(call.key)
-        if not self._storing.wants(call, value):
+        complete = self.groups.complete(call, value, origin) if self._storing.wants(call, value) else None
+        if complete is None:
             return Found(value, cost=cost, stored=False)
         flight.landing = True
         try:
-            return await self._land(call, flight, value, cost, factors, replace=replace)
+            return await self._land(call, flight, value, cost, complete, replace=replace)
         except CustomResultEncoderRequiredError:
             if call.options.on_unencodable == "raise":
                 raise
@@ -350,18 +349,18 @@ class Engine:
             return Found(value, cost=cost, stored=False)
 
     async def _keep_failure(
-        self, call: Call, flight: Flight[Found], error: Exception, cost: float, factors: Mapping[str, str]
+        self, call: Call, flight: Flight[Found], error: Exception, cost: float, origin: Origin
     ) -> None:
         """Store an exception that is a result, over a result that is past its time too."""
         is_result, ttl = call.options.exception_ttl(error)
         if is_result:
             flight.landing = True
-            entry = self._storing.stamped(call, Failure(error), ttl, cost, factors)
+            entry = self._storing.stamped(call, Failure(error), ttl, cost, origin)
             with suppress(CustomResultEncoderRequiredError):  # an exception that cannot be encoded is only raised
                 await self._storing.publish(call, entry, flight.holds, replace=True)
 
     async def _land(
-        self, call: Call, flight: Flight[Found], value: Any, cost: float, factors: Mapping[str, str], *, replace: bool
+        self, call: Call, flight: Flight[Found], value: Any, cost: float, origin: Origin, *, replace: bool
     ) -> Found:
         """Store what was computed, now or later, and return what those who wait are to get."""
         stored = await self._storing.encode(call, value)
@@ -374,7 +373,7 @@ class Engine:
             if self.determinism is None:  # its callers have to agree first
                 self.flights.release(flight, Found(value, cost=cost), interim)
             stored = await self._storing.final(call, deferral)
-        entry = self._storing.entry(call, value, stored, cost, factors)
+        entry = self._storing.entry(call, value, stored, cost, origin)
         replace = replace and self.determinism is None
         written = await self._storing.publish(call, entry, flight.holds, replace=replace)
         if self.determinism is not None and written is not Written.NEW:
@@ -393,10 +392,11 @@ class Engine:
 
     async def _record(self, call: Call) -> Any:
         try:
-            factors = call.factors()
+            origin = await self.groups.begin(call)
             async with call.place():
                 value, cost = await self._run(call)
-            stored = self._storing.wants(call, value) and await self._storing.store_over(call, value, cost, factors)
+            complete = self.groups.complete(call, value, origin) if self._storing.wants(call, value) else None
+            stored = complete is not None and await self._storing.store_over(call, value, cost, complete)
         except Exception:
             self._report(call, "failed")
             raise

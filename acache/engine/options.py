@@ -159,6 +159,22 @@ class Options:
                 return True, self.cache_exceptions[kind]
         return False, None
 
+    def require(self, label: str, *, hosts: bool, agrees: bool, tagged: bool) -> None:
+        """Refuse what a cache without host locks, or one whose workers agree, cannot give.
+
+        Raises :class:`~acache.exceptions.ConfigurationError`.
+        """
+        if self.flight == "host" and not hosts:
+            raise ConfigurationError("flight", f"{label} asks for one flight per host, which needs a disk tier")
+        if agrees and tagged:
+            raise ConfigurationError("tags", f"{label}: workers that agree cannot all hear of an invalidation at once")
+        if agrees and (self.cache_exceptions or not self.timing.is_plain):
+            raise ConfigurationError(
+                "memoize",
+                f"{label}: a deterministic cache keeps what was stored first; idle=, refreshes, stale results "
+                "and cache_exceptions= would divide its workers",
+            )
+
     def _refuse_contradictions(self, label: str) -> None:
         timing = self.timing
         ends = None if callable(self.ttl) else self.ttl

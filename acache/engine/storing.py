@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, final
 
@@ -15,6 +15,7 @@ from acache.engine.call import Call
 from acache.engine.deferred import Deferral, DeferredDropped, DeferredRecording
 from acache.engine.determinism import Determinism
 from acache.engine.freshness import touched
+from acache.engine.groups import Origin
 from acache.engine.witness import Witness
 from acache.exceptions import CustomResultEncoderRequiredError, DeferredRecordingDroppedError, ValueEncodingError
 from acache.tiers.chain import ChainTier
@@ -64,15 +65,11 @@ class Storing:
         except ValueEncodingError as error:
             raise CustomResultEncoderRequiredError(call.label, str(error)) from error
 
-    def entry(
-        self, call: Call, value: Any, stored: Any, cost: float, factors: Mapping[str, str] | None = None
-    ) -> Entry:
+    def entry(self, call: Call, value: Any, stored: Any, cost: float, origin: Origin) -> Entry:
         """Stamp a result in its stored form with the time. Raises what a callable ``ttl=`` raises."""
-        return self.stamped(call, stored, call.options.ttl_of(value), cost, factors)
+        return self.stamped(call, stored, call.options.ttl_of(value), cost, origin)
 
-    def stamped(
-        self, call: Call, stored: Any, ttl: float | None, cost: float, factors: Mapping[str, str] | None = None
-    ) -> Entry:
+    def stamped(self, call: Call, stored: Any, ttl: float | None, cost: float, origin: Origin) -> Entry:
         """Make an entry that is good for ``ttl`` seconds, as far as the other options let it."""
         options, now = call.options, self._clock.wall()
         if ttl is not None and options.jitter:
@@ -80,8 +77,8 @@ class Storing:
             ttl += options.jitter * int(call.key[-8:], 16) / 0xFFFF_FFFF
         expires = None if ttl is None else now + ttl + options.timing.window
         stale_at = touched(options.timing, now=now, expires=expires)
-        because = call.factors() if factors is None else factors
-        return Entry(stored, now, expires, cost, (), because, None if options.timing.is_plain else stale_at)
+        stale_at = None if options.timing.is_plain else stale_at
+        return Entry(stored, now, expires, cost, origin.tags, origin.factors, stale_at, origin.born)
 
     async def publish(self, call: Call, entry: Entry, still: Callable[[], bool], *, replace: bool) -> Written:
         """Write an entry to the tiers, if ``still()`` holds then.
@@ -99,17 +96,17 @@ class Storing:
                 self.witness.look(call.label, call.key, entry)
         return written
 
-    async def store_over(self, call: Call, value: Any, cost: float, factors: Mapping[str, str]) -> bool | None:
+    async def store_over(self, call: Call, value: Any, cost: float, origin: Origin) -> bool | None:
         """Store a result over what is there; tell whether it was, or ``None`` if that will be later."""
         try:
             stored = await self.encode(call, value)
             if isinstance(stored, DeferredRecording):
                 deferral = Deferral.of(stored)
-                later = partial(self._store_later, call, value, deferral, cost, factors)
+                later = partial(self._store_later, call, value, deferral, cost, origin)
                 self._background.start(later, f"acache:{call.label}")
                 return None
             self._invalidate(call.key)
-            entry = self.entry(call, value, stored, cost, factors)
+            entry = self.entry(call, value, stored, cost, origin)
             return await self.publish(call, entry, lambda: True, replace=True) is Written.NEW
         except CustomResultEncoderRequiredError:
             if call.options.on_unencodable == "raise":
@@ -117,11 +114,9 @@ class Storing:
             self.warn_unencodable(call.label)
             return False
 
-    async def _store_later(
-        self, call: Call, value: Any, deferral: Deferral, cost: float, factors: Mapping[str, str]
-    ) -> None:
+    async def _store_later(self, call: Call, value: Any, deferral: Deferral, cost: float, origin: Origin) -> None:
         try:
-            entry = self.entry(call, value, await self.final(call, deferral), cost, factors)
+            entry = self.entry(call, value, await self.final(call, deferral), cost, origin)
             self._invalidate(call.key)
             await self.publish(call, entry, lambda: True, replace=True)
         except Exception as error:  # noqa: BLE001 - nobody waits for it

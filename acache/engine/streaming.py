@@ -16,6 +16,7 @@ from acache import exceptions
 from acache.engine.call import Call, Found
 from acache.engine.core import Engine
 from acache.engine.deferred import Deferral, DeferredRecording
+from acache.engine.groups import Origin
 from acache.exceptions import CustomResultEncoderRequiredError
 from acache.flight import FOREIGN_CHECK, Flight, LeaderLost, wake
 from acache.tiers.memory import estimate_size
@@ -210,7 +211,7 @@ async def follow(engine: Engine, call: Call, source: Source, limit: int) -> Asyn
 async def record_alone(engine: Engine, call: Call, source: Source, limit: int) -> AsyncGenerator[Any, None]:
     """Yield what ``source()`` yields, and store it over what is there when that has come to its end."""
     chunks: list[Any] = []
-    size, cost, factors = 0, 0.0, call.factors()
+    size, cost, origin = 0, 0.0, Origin(call.factors())
     try:
         async with call.place(), aclosing(source()) as generator:
             while True:
@@ -226,7 +227,7 @@ async def record_alone(engine: Engine, call: Call, source: Source, limit: int) -
                     chunks.clear()
                 yield chunk
         wanted = size <= limit and engine._storing.wants(call, chunks)
-        stored = wanted and await engine._storing.store_over(call, chunks, cost, factors)
+        stored = wanted and await engine._storing.store_over(call, chunks, cost, origin)
     except Exception:
         engine._report(call, "failed")
         raise
@@ -240,11 +241,11 @@ async def _produce(engine: Engine, call: Call, flight: Flight[Found], source: So
         if found is not None and found.freshness.is_served:
             recording.replay(found, await engine._decode(call, found.value))
             return found
-        factors = call.factors()
+        origin = Origin(call.factors())
         async with call.place():
             cost = await _run(engine, flight, recording, source)
         flight.landing = True
-        stored = recording.is_whole and await _store(engine, call, flight, recording.chunks(), cost, factors)
+        stored = recording.is_whole and await _store(engine, call, flight, recording.chunks(), cost, origin)
         recording.found = Found(None, cost=cost, stored=stored)
         recording.end()
     except BaseException as error:
@@ -270,7 +271,7 @@ async def _run(engine: Engine, flight: Flight[Found], recording: Recording, sour
 
 
 async def _store(
-    engine: Engine, call: Call, flight: Flight[Found], chunks: list[Any], cost: float, factors: Any
+    engine: Engine, call: Call, flight: Flight[Found], chunks: list[Any], cost: float, origin: Origin
 ) -> bool:
     """Store a stream that has come to its end."""
     if not engine._storing.wants(call, chunks):
@@ -281,7 +282,7 @@ async def _store(
             deferral = Deferral.of(stored)
             del stored
             stored = await engine._storing.final(call, deferral)
-        entry = engine._storing.entry(call, chunks, stored, cost, factors)
+        entry = engine._storing.entry(call, chunks, stored, cost, origin)
         return await engine._storing.publish(call, entry, flight.holds, replace=True) is Written.NEW
     except CustomResultEncoderRequiredError:
         if call.options.on_unencodable == "raise":

@@ -10,6 +10,7 @@ from acache.files.keeping import Keeper, size_of
 from acache.files.quarantine import QUARANTINE, QUARANTINE_LIMIT
 from acache.files.shard import Judge, Verdict
 from acache.files.shelf import Shelf
+from acache.files.stamps import FLOOR_DIGITS, LATEST, MAX_STAMPS, StampFiles
 from acache.files.sweeping import LOCKS
 from acache.files.system import FileSystem
 from acache.files.temporary import ABANDONED, TEMPORARY
@@ -18,7 +19,10 @@ from acache.files.warm import WARM_LIMIT
 
 __all__ = (
     "ABANDONED",
+    "FLOOR_DIGITS",
+    "LATEST",
     "LOCKS",
+    "MAX_STAMPS",
     "QUARANTINE",
     "QUARANTINE_LIMIT",
     "TEMPORARY",
@@ -30,6 +34,7 @@ __all__ = (
     "Keeper",
     "Limits",
     "Shelf",
+    "StampFiles",
     "Verdict",
     "in_thread",
     "in_thread_to_the_end",

@@ -9,11 +9,12 @@
         .lock                   the tier's own lock
         .locks/                 locks of single keys
         .quarantine/            files that failed verification
+        .tags/                  stamps of tags (:mod:`acache.files.stamps`)
         .swept                  when rubbish was last looked for
         .ledger                 how much there is, where that is limited
         .culling                the lock of who removes what is too much
 
-All methods block and may be called from any thread, but for :meth:`Shelf.read_warm`, which is for the event loop.
+All methods block and may be called from any thread, but for :meth:`Shelf.read_warm` and its like, which are for the event loop.
 Between calls one descriptor is held, that of the directory; shards are opened for each operation, so that many tiers
 stay cheap. After ``os.fork()`` parent and child share it safely: nothing depends on its position.
 """
@@ -100,11 +101,15 @@ class Shelf:
 
     def read_warm(self, key: Key) -> bytearray | Missing | None:
         """Return what is stored, or that nothing is, or ``None`` if only :meth:`open` can tell. Never waits."""
+        return self.read_warm_file(f"{key[_STEM:]}/{key[:_STEM]}".encode())
+
+    def read_warm_file(self, path: bytes) -> bytearray | Missing | None:
+        """Do as :meth:`read_warm` for any file below the directory."""
         root = self._root
         if root is None or not root.warm:
             return None
         fd = root.handle.fd
-        found = read_warm(fd, f"{key[_STEM:]}/{key[:_STEM]}".encode())
+        found = read_warm(fd, path)
         if found is MISSING and os.fstat(fd).st_nlink == 0:
             return None  # the directory itself was deleted, and perhaps made again
         return found
@@ -134,6 +139,17 @@ class Shelf:
         except FileNotFoundError:
             return False
         return True
+
+    def with_root(self, use: Callable[[FileSystem, int], T]) -> T:
+        """Let ``use`` work in the open directory; once more if it misses something, and it was not the right one."""
+        root = self._root or self._open()
+        try:
+            return use(self._files, root.handle.fd)
+        except FileNotFoundError:
+            current = self._current()
+            if current is root:
+                raise
+        return use(self._files, current.handle.fd)
 
     def _with_shard(self, key: Key, use: Callable[[Shard], T]) -> T:
         """Let ``use`` look for a file; if there is none, make sure that it looked in the right directory."""

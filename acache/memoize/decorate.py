@@ -23,7 +23,7 @@ from acache.engine import (
     Verb,
 )
 from acache.exceptions import ConfigurationError, UserError
-from acache.keys import KeyRecipe
+from acache.keys import KeyRecipe, TagRecipe, Tags
 from acache.memoize.function import ENTRY_METHODS, FACE_METHODS, Memoized
 from acache.memoize.hot import CLOSED, Gate
 from acache.memoize.method import MemoizedMethod, is_in_class
@@ -73,6 +73,9 @@ class MemoizeOptions(TypedDict, total=False):
     version: Any
     #: Whether ``1``, ``1.0`` and ``True`` are different arguments (the default).
     typed: bool
+    #: The groups a result belongs to, for ``invalidate_tags()``: a text, a template such as ``"user:{user.id}"``, a callable that is
+    #: given the result and the arguments, or several of these.
+    tags: Tags | None
     #: How far one computation serves; default: as far as the tiers reach.
     flight: FlightLevel | None
     #: How many computations of the function may run at once, over all tasks, loops and threads. Default: any number.
@@ -235,7 +238,8 @@ class Studio:
         given["encoder"] = options.get("custom_result_encoder")
         given["decoder"] = options.get("custom_result_decoder")
         built = Options.build(recipe.label, **given)
-        self.engine.check(recipe.label, built)
+        tags = options.get("tags")
+        self.engine.check(recipe.label, built, tagged=tags is not None)
         memory = self.engine.chain.memory
         schema = _schema(recipe.label, options.get("ischema"))
         memoized = Memoized(
@@ -255,6 +259,7 @@ class Studio:
             # What a callable reads besides the arguments is unknown: such keys are made anew for every call.
             hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),
             skip_self=_first_parameter(function) in ignore,
+            tags=None if tags is None else TagRecipe(recipe.identity, tags),
         )
         memoized.stream_limit = None if stand_in is None else stand_in.stream_limit
         self.registry.add(memoized)

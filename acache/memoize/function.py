@@ -23,14 +23,16 @@ from acache.context import (
     isolation_here,
     isolation_now,
 )
-from acache.engine import Call, Costed, Engine, Explanation, Failure, Options, Route, Verb
+from acache.engine import Call, Costed, Engine, Explanation, Failure, Options, Route, Tagging, Verb
 from acache.exceptions import BridgeError, ConfigurationError
 from acache.flight import LeaderLost
-from acache.keys import KeyRecipe
+from acache.keys import KeyRecipe, TagRecipe
 from acache.locks import Limiter
 from acache.memoize.hot import Cell, Cells, Gate, async_face, sync_face
 from acache.stats import CacheInfo, CallCounters
 from acache.tiers.base import Tier
+from acache.tiers.eviction import DEAD
+from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key
 
 __all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared")
@@ -65,6 +67,7 @@ class Prepared(NamedTuple):
 
     key: Key
     factors: Callable[[], Mapping[str, str]]
+    tags: Tagging | None = None
 
 
 @final
@@ -89,6 +92,7 @@ class Memoized:
         limiter: Limiter | None = None,
         find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None,
         raw: Callable[..., Any] | None = None,
+        tags: TagRecipe | None = None,
     ) -> None:
         self.function = function
         #: What was decorated; ``function`` may carry out its calls in its place.
@@ -112,6 +116,7 @@ class Memoized:
         #: Looks into the tiers for this call and others together.
         self._find = find
         self._params_encoder = params_encoder
+        self._tags = tags
         self.aio = async_face(self, hot=hot)
         self.sync = sync_face(self, hot=hot)
 
@@ -119,6 +124,11 @@ class Memoized:
     def now(self) -> Callable[[], float]:
         """The clock that the deadlines of memory entries are in."""
         return self.engine.clock.monotonic
+
+    @property
+    def stamps(self) -> Stamps:
+        """What says whether an entry with tags is still good."""
+        return self.engine.chain.stamps
 
     def variant(
         self,
@@ -152,6 +162,7 @@ class Memoized:
             limiter=self.limiter,
             find=self._find,
             raw=self.raw,
+            tags=self._tags,
         )
 
     # --- keys -----------------------------------------------------------------------------------------------------
@@ -188,7 +199,11 @@ class Memoized:
 
     def _prepared(self, args: Args, kwargs: Kwargs, isolated: Isolation, params: Any) -> Prepared:
         key = self.recipe.digest(args, kwargs, isolated.key, params)
-        return Prepared(key, partial(self.recipe.factors, args, kwargs, isolated.factors, params))
+        tags = None
+        if self._tags is not None:
+            recipe = self._tags
+            tags = Tagging(partial(recipe.known, args, kwargs), lambda result: recipe.of(result, args, kwargs))
+        return Prepared(key, partial(self.recipe.factors, args, kwargs, isolated.factors, params), tags)
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
@@ -290,19 +305,30 @@ class Memoized:
             find=self._find,
             limiter=self.limiter,
             factors=prepared.factors,
+            tags=prepared.tags,
         )
 
     def _point(self, cell: Cell | None, key: Key) -> None:
         """Lead later calls with the same arguments straight to the entry."""
         memory = self.engine.chain.memory
-        if cell is not None and memory is not None:
-            node = memory.node(key)
-            entry = None if node is None else node.entry
-            # What is stored of an exception is no value.
-            if node is not None and entry is not None and not isinstance(entry.value, Failure):
-                cell.used = self.now()
-                cell.until = self.engine.judge.hot_until(self.options.timing, entry, node.deadline)
-                cell.node = node
+        if cell is None or memory is None:
+            return
+        cell.node = cell.tagged = DEAD
+        epoch = self.stamps.latest  # first, or an invalidation could come between the judgement and this
+        node = memory.node(key)
+        entry = None if node is None else node.entry
+        # What is stored of an exception is no value.
+        if node is None or entry is None or isinstance(entry.value, Failure):
+            return
+        cell.used = self.now()
+        cell.until = self.engine.judge.hot_until(self.options.timing, entry, node.deadline)
+        if not entry.tags:
+            cell.node = node
+        elif self.stamps.is_dead_now(key, entry) is False:
+            if (good_until := self.stamps.good_until) is not None:
+                cell.until = good_until if cell.until is None else min(cell.until, good_until)
+            cell.epoch = epoch
+            cell.tagged = node
 
     # --- what callers ask of one call's entry ---------------------------------------------------------------------
 
@@ -406,6 +432,7 @@ class Memoized:
             "flight": self.options.flight,
             "codec": None if self.options.codec is None else self.options.codec.name,
             "copy": self.options.copy,
+            "tags": None if self._tags is None else self._tags.given,
         }
 
 

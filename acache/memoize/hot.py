@@ -2,7 +2,8 @@
 
 The first call with given arguments makes a *cell*; a typed :func:`functools.lru_cache` (C code) leads later calls with
 equal arguments to it. A cell points at the memory tier's live entry. Eviction, expiry and invalidation kill the entry,
-and a dead entry sends the call down the full path, which points the cell at the next one.
+and a dead entry sends the call down the full path, which points the cell at the next one. An entry with tags is one that
+an invalidation does not touch: its cell stands for nothing once anything was invalidated, until the full path says it does.
 
 Equality of arguments must not be coarser than equality of keys. ``typed=True`` looks at the arguments' own types only, so
 that is enough only for arguments of the exact types below. Tuples of them are taken apart, types and all, and found in a
@@ -10,7 +11,7 @@ second table: ten times as slow as the first, five times as fast as making a key
 equals ``-0.0``, a class may define any equality, an object may change) gets no cell and takes the full path. So no cell keeps
 an object of a caller's class alive either.
 
-The two faces are closures, and repeat four lines, because that is what a hit consists of: an instance with a
+The two faces are closures, and repeat their lines, because that is what a hit consists of: an instance with a
 ``__call__`` takes half as long again. Hits are not counted here but derived: look-ups less the calls that went on.
 """
 
@@ -53,14 +54,23 @@ class Gate:
 class Cell:
     """Where the calls with some arguments find their entry."""
 
-    __slots__ = ("node", "until", "used")
+    __slots__ = ("epoch", "node", "tagged", "until", "used")
 
     def __init__(self) -> None:
         self.node: Node = DEAD
+        #: The same for an entry that has tags, and the highest stamp when it was known to be good.
+        self.tagged: Node = DEAD
+        self.epoch = 0
         #: When the full path wants to see the call, in monotonic seconds; ``None``: only when the entry dies.
         self.until: float | None = None
         #: When it last led to the entry, in monotonic seconds; kept where ``until`` is a time.
         self.used = -math.inf
+
+
+class _Stamps(Protocol):
+    """What a face needs of the stamps of tags: a number that changes with every invalidation."""
+
+    latest: int
 
 
 class _Subject(Protocol):
@@ -73,6 +83,8 @@ class _Subject(Protocol):
     def now(self) -> Callable[[], float]: ...
     @property
     def gate(self) -> Gate: ...
+    @property
+    def stamps(self) -> _Stamps: ...
     async def call_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], cell: Cell | None) -> Any: ...
     def call_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], cell: Cell | None) -> Any: ...
 
@@ -154,7 +166,7 @@ def _without_first(find: Callable[..., Cell]) -> Callable[..., Cell]:
     return find_without_first
 
 
-def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, Any, Any]]:
+def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, Any, Any]]:  # noqa: C901 - see above
     """Return the ``async def`` that callers of a memoized coroutine function call."""
     function, call = subject.function, subject.call_async
     if not hot:
@@ -165,7 +177,7 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
 
         return cold_face
     cells, find, find_deep = subject.cells, subject.cells.find, subject.cells.find_deep
-    now, gate = subject.now, subject.gate
+    now, gate, stamps = subject.now, subject.gate, subject.stamps
 
     @wraps(function)
     async def face(*args: Any, **kwargs: Any) -> Any:
@@ -189,13 +201,22 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
                 cell.used = moment
                 node.visited = True
                 return value
+        node = cell.tagged
+        value = node.value
+        # The very number, not one that equals it: then nothing was invalidated.
+        if node.live and cell.epoch is stamps.latest:
+            moment = now()
+            if until is None or moment < until:
+                cell.used = moment
+                node.visited = True
+                return value
         cells.went_on += 1
         return await call(args, kwargs, cell)
 
     return face
 
 
-def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
+def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:  # noqa: C901 - see above
     """Return the ``def`` that callers of a memoized plain function call."""
     function, call = subject.function, subject.call_sync
     if not hot:
@@ -206,7 +227,7 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
 
         return cold_face
     cells, find, find_deep = subject.cells, subject.cells.find, subject.cells.find_deep
-    now, gate = subject.now, subject.gate
+    now, gate, stamps = subject.now, subject.gate, subject.stamps
 
     @wraps(function)
     def face(*args: Any, **kwargs: Any) -> Any:
@@ -227,6 +248,15 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:
                 return value
             moment = now()
             if moment < until:
+                cell.used = moment
+                node.visited = True
+                return value
+        node = cell.tagged
+        value = node.value
+        # The very number, not one that equals it: then nothing was invalidated.
+        if node.live and cell.epoch is stamps.latest:
+            moment = now()
+            if until is None or moment < until:
                 cell.used = moment
                 node.visited = True
                 return value

@@ -122,6 +122,10 @@ class Many:
         self._engine: Final[Engine] = studio.engine
         self._as_list = _returns_list(function) if own["as_list"] is None else bool(own["as_list"])
         label = getattr(function, "__qualname__", "memoize_many")
+        if rest.get("tags"):
+            raise ConfigurationError(
+                "tags", f"{label}: the keys of one call have no tags of their own yet; use memoize"
+            )
         if rest.get("flight") not in {None, "process"}:
             raise ConfigurationError("flight", f"{label}: many keys are computed once for each process")
         # Other calls than those of the same function memoized as a whole, so another key space.

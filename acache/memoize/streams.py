@@ -19,6 +19,7 @@ __all__ = ("MAX_STREAM_BYTES", "check_stream", "collector", "stream_face")
 MAX_STREAM_BYTES: Final = 64 * 2**20
 
 _MEANINGLESS: Final = (
+    "tags",
     *("idle", "refresh_after", "early_refresh", "stale_ttl", "stale_on_error", "soft_timeout", "timeout"),
     *("finish_in_background", "cache_exceptions"),
 )

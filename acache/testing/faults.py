@@ -81,6 +81,7 @@ class FaultyTier(Tier):
         self.on_corrupt = tier.on_corrupt
         self.has_strong_consistency = tier.has_strong_consistency
         self.reach = tier.reach
+        self.stamps = tier.stamps
         self.calls: list[Call] = []
         self._faults: list[_Fault] = []
         self._planning = threading.Lock()

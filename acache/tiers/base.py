@@ -31,6 +31,7 @@ from acache.exceptions import CacheError, ConfigurationError, ValueDecodingError
 from acache.keys import encode_key
 from acache.locks import Lock, acquire_lock
 from acache.stats import TierCounters, TierStatistics
+from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key, Missing, Written
 
 __all__ = ("Tier", "attempt", "count_stored", "encoded_keys")
@@ -66,6 +67,8 @@ class Tier(ABC):
         self.clock = clock
         self.on_corrupt = on_corrupt
         self.events = Events()
+        #: Which tags were invalidated, as far as the users of this tier hear of each other.
+        self.stamps = Stamps(clock)
         self._counters = TierCounters()
         self._lock = Lock()
 

@@ -49,6 +49,8 @@ class ChainTier(Tier):
         self.agrees = agrees
         self.reach = self.tiers[-1].reach
         self.has_strong_consistency = self.tiers[-1].has_strong_consistency
+        #: Those that reach furthest say for all tiers which tags were invalidated.
+        self.stamps = max((tier.stamps for tier in self.tiers), key=lambda stamps: stamps.reach)
         #: The tier that hot paths look into without waiting, if the chain has one.
         self.memory: MemoryTier | None = next((tier for tier in self.tiers if isinstance(tier, MemoryTier)), None)
         for tier in self.tiers:
@@ -91,7 +93,7 @@ class ChainTier(Tier):
         """
         with self._watching(key) as watch:
             for depth, tier in enumerate(self.tiers[:limit]):
-                entry = await tier.read(key, codec)
+                entry = await self._unless_dead(key, await tier.read(key, codec))
                 if entry is not None and (wanted is None or wanted(entry)):
                     self._counters.hits += 1
                     for above in reversed(self.tiers[:depth]):
@@ -116,7 +118,11 @@ class ChainTier(Tier):
             watches = {key: stack.enter_context(self._watching(key)) for key in left}
             for depth, tier in enumerate(self.tiers[:limit]):
                 entries = await tier.read_many(left, codec)
-                here = {key: entry for key, entry in entries.items() if wanted is None or wanted(key, entry)}
+                here = {
+                    key: entry
+                    for key, entry in entries.items()
+                    if (wanted is None or wanted(key, entry)) and await self._unless_dead(key, entry) is not None
+                }
                 for above in reversed(self.tiers[:depth]):
                     if here and not above.is_read_only:
                         await self._fill_many(above, here, codec, watches, replace=wanted is not None)
@@ -133,6 +139,11 @@ class ChainTier(Tier):
         with self._watching(key) as watch:
             for depth, tier in enumerate(self.tiers[:limit]):
                 entry = tier.read_now(key, codec)
+                if entry is not None and entry is not MISSING and entry.tags:
+                    dead = self.stamps.is_dead_now(key, entry)
+                    if dead:
+                        self._discard(key, entry)
+                    entry = None if dead is None else MISSING if dead else entry
                 if entry is None:
                     return None  # a wider tier has no say before this one
                 if entry is not MISSING:
@@ -145,10 +156,16 @@ class ChainTier(Tier):
     async def publish(
         self, key: Key, entry: Entry, *, replace: bool, codec: Codec | None, still: Callable[[], bool]
     ) -> Written:
-        """Write as :meth:`write` does, if ``still()`` holds once every earlier change of ``key`` is through."""
+        """Write as :meth:`write` does, if ``still()`` holds once every earlier change of ``key`` is through.
+
+        What was born before one of its tags was invalidated is not written.
+        """
         async with self._writing.hold(key, BLOCKING):
-            if not still():
+            if not still() or (entry.tags and await self.stamps.is_dead(key, entry, fresh=True)):
                 return Written.FAILED
+            if self.memory is not None and not replace:
+                node = self.memory.node(key)  # what is dead there must not stand in the way
+                await self._unless_dead(key, None if node is None else node.entry)
             return await self._write_through(key, entry, codec, replace=replace)
 
     async def aclose(self) -> None:
@@ -276,6 +293,19 @@ class ChainTier(Tier):
                 if key not in seen:
                     seen.add(key)
                     yield key
+
+    # --- tags -----------------------------------------------------------------------------------------------------
+
+    async def _unless_dead(self, key: Key, entry: Entry | None) -> Entry | None:
+        """Return what was found, unless a tag of its has been invalidated since; then memory lets go of it."""
+        if entry is None or not entry.tags or not await self.stamps.is_dead(key, entry):
+            return entry
+        self._discard(key, entry)
+        return None
+
+    def _discard(self, key: Key, entry: Entry) -> None:
+        if self.memory is not None:
+            self.memory.discard(key, entry)
 
     # --- fills ----------------------------------------------------------------------------------------------------
 

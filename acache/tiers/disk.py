@@ -7,6 +7,7 @@ everything else takes one hop to a thread of the loop's executor, encoding and d
 What becomes of a stored file that is not a hit::
 
     expired, or its value cannot be decoded   a miss; the next insert replaces it
+    born before a tag of its was invalidated  the same
     of another cache version                  a miss; removed when it is read
     of a later format of acache               a miss; it stays, and inserts lose to it: its writer still wants it
     damaged, planted, of another key          rejected; moved into quarantine
@@ -48,6 +49,7 @@ from acache.codecs import (
     unpack_meta,
     version_digest,
 )
+from acache.events import TierOperation
 from acache.exceptions import CacheError, ConfigurationError, EntryRejectedError, ValueDecodingError
 from acache.files import (
     ABANDONED,
@@ -58,6 +60,7 @@ from acache.files import (
     Keeper,
     Limits,
     Shelf,
+    StampFiles,
     Verdict,
     in_thread,
     in_thread_to_the_end,
@@ -68,6 +71,7 @@ from acache.files import (
 from acache.files.system import REAL_FILES
 from acache.locks import acquire_flock, file_lock
 from acache.tiers.base import Tier
+from acache.tiers.stamps import SharedStamps
 from acache.types import MISSING, Entry, Key, Missing, Written
 
 __all__ = ("DiskTier",)
@@ -132,6 +136,8 @@ class DiskTier(Tier):
             if limits.are_of_size or limits.max_age is not None
             else None
         )
+        self._stamps: Final = SharedStamps(StampFiles(self._shelf), clock, self._miss_stamps)
+        self.stamps = self._stamps
         self._sweep_at = -math.inf
         self._write_at = -math.inf
         self._write_error = 0
@@ -238,6 +244,10 @@ class DiskTier(Tier):
             entry = decode_frame(data, key, codec=codec, version_digest=self._version, signer=self._signer)
         except ValueDecodingError:
             return None  # it is read again, in a thread, where it can be taken away
+        if entry.tags:
+            dead = self._stamps.is_dead_now(key, entry, fresh=True)
+            if dead is not False:
+                return MISSING if dead else None
         if self._keeper is not None:
             self._age(entry)
             self._note_use(key)
@@ -318,7 +328,8 @@ class DiskTier(Tier):
     def _load(self, key: Key, codec: Codec) -> Entry | None:
         try:
             with self._shelf.open(key) as blob:
-                return self._decode(blob, key, codec)
+                entry = self._decode(blob, key, codec)
+            return None if entry.tags and self._stamps.is_dead_here(key, entry) else entry
         except FileNotFoundError:
             return None
 
@@ -402,7 +413,8 @@ class DiskTier(Tier):
                 return self._sentence(error.reason, blob, key)
             except ValueDecodingError:
                 return Verdict.YIELDS
-            return Verdict.STAYS if self._is_live(entry) else Verdict.YIELDS
+            dead = not self._is_live(entry) or (entry.tags and self._stamps.is_dead_here(key, entry))
+            return Verdict.YIELDS if dead else Verdict.STAYS
 
         return judge
 
@@ -418,6 +430,9 @@ class DiskTier(Tier):
                 return Verdict.YIELDS
             case _:
                 return Verdict.SUSPECT
+
+    def _miss_stamps(self, operation: TierOperation, error: OSError) -> None:
+        self._degrade(operation, None, error)
 
     def _sweep_quietly(self) -> None:
         # The directory may be read-only or gone by now; the next write will say so.

@@ -135,6 +135,14 @@ class MemoryTier(Tier):
         """Remove the entry without waiting; tell whether there was one."""
         return self._forget(key, "invalidated")
 
+    def discard(self, key: Key, entry: Entry) -> None:
+        """Remove the entry under ``key`` if it is still this one, without waiting."""
+        with self._mutex:
+            node = self._nodes.get(key)
+            gone = () if node is None or node.entry is not entry else self._drop(node, "invalidated")
+        if gone:
+            self._tell(gone)
+
     def population(self, prefix: str) -> int:
         """Return how many entries one function (the first 20 digits of its keys) has here.
 
