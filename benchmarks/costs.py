@@ -15,7 +15,9 @@ import async_lru
 import cachebox
 
 from acache import FastCache, run_sync
+from acache.keys import encode_key
 from acache.tiers import DiskTier, MemoryTier
+from acache.types import Entry
 from benchmarks.harness import Benchmark, Measure, Run, block
 from benchmarks.result import Result
 
@@ -40,7 +42,7 @@ def answer_sync(number: object = 1, text: object = "a") -> object:
 
 
 async def run(run: Run) -> Result:
-    """Measure keys, hits, misses, and calls from plain threads."""
+    """Measure keys, hits, misses, calls from plain threads, and invalidations of groups."""
     size, rounds = run.pick(300, 5), run.pick(21, 2)
     result = Result()
     async with AsyncExitStack() as stack:
@@ -50,6 +52,7 @@ async def run(run: Run) -> Result:
             "from a plain thread": await _from_threads(size),
             "miss": await _misses(run, stack, max(1, size // 10)),
             "100 at once": await _many(run, stack),
+            "invalidate_tags()": await _invalidations(run, stack, size),
         }
         for group, measures in groups.items():
             result.add(group, await run.in_turns(measures, rounds))
@@ -70,12 +73,14 @@ def _keys(size: int) -> dict[str, Measure]:
 
 async def _hits(size: int) -> dict[str, Measure]:
     cache, tier = FastCache(), MemoryTier()
-    memoized = cache.memoize(answer)
+    memoized, tagged = cache.memoize(answer), cache.memoize(tags="t")(answer)
     await memoized(1, "a")
     await memoized(1, ("a",))
+    await tagged(2, "a")
     await tier.set("key", 1)
     return {
         "acache, hot path": block(lambda: memoized(1, "a"), size),
+        "acache, hot path, with tags": block(lambda: tagged(2, "a"), size),
         "acache, full path (a tuple as argument)": block(lambda: memoized(1, ("a",)), size),
         "acache, cache_get()": block(lambda: memoized.cache_get(1, "a"), size),
         "acache, get_or_set()": block(lambda: cache.get_or_set("key", answer), size),
@@ -148,6 +153,21 @@ async def _each(function: Callable[[int], Awaitable[Any]], keys: Iterable[int]) 
 
 async def _gathered(function: Callable[[object], Awaitable[Any]], keys: Iterable[int]) -> None:
     await asyncio.gather(*map(function, keys))
+
+
+async def _invalidations(run: Run, stack: AsyncExitStack, size: int) -> dict[str, Measure]:
+    """Measure caches that differ in how many entries have the tag that is invalidated."""
+    caches = {f"acache, {count:,} entries in memory": _tagged(count) for count in (1_000, run.pick(1_000_000, 2_000))}
+    disk = DiskTier(run.scratch.directory("tags"))
+    caches["acache, memory and disk"] = await stack.enter_async_context(FastCache(MemoryTier(), disk))
+    return {name: block(partial(cache.invalidate_tags, "t"), size) for name, cache in caches.items()}
+
+
+def _tagged(count: int) -> FastCache:
+    tier, tags = MemoryTier(max_entries=None), ("t",)
+    for number in range(count):
+        tier.put(encode_key(number), Entry(number, 0.0, tags=tags), replace=True)
+    return FastCache(tier)
 
 
 def _call_anew(function: Callable[[object], Awaitable[Any]], numbers: count[int]) -> Awaitable[Any]:

@@ -201,6 +201,26 @@ async def test_a_refresh_behind_the_caller_is_late_too(cache: FastCache, clock: 
     assert await f(1) == "new"
 
 
+async def test_a_flight_that_has_yet_to_compute_is_joined(make: Make) -> None:
+    """What counts is when the computing began: a flight that waited for another process meanwhile is as good as a new one."""
+    here, there = make(), make()
+    slow = Slow()
+    mine, its = slow.memoized(here, tags="t"), slow.memoized(there, tags="t")
+    other = asyncio.create_task(its(1))
+    await slow.begun(1)
+    before = asyncio.create_task(mine(1))
+    await settle()
+    await here.invalidate_tags("t")
+    slow.source = "new"
+    slow.gates[0].open()
+    await slow.begun(2)
+    after = asyncio.create_task(mine(1))
+    await settle()
+    slow.gates[1].open()
+    assert [await other, await before, await after] == ["old", "new", "new"]
+    assert slow.runs == [1, 1]
+
+
 # --- clocks -------------------------------------------------------------------------------------------------------
 
 
