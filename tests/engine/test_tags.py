@@ -448,6 +448,10 @@ async def test_clearing_forgets_stamps_and_not_what_they_said(make: Make, tmp_pa
 async def test_a_directory_that_is_made_again_goes_on(make: Make, tmp_path: Path, clock: ManualClock) -> None:
     """When the directory is deleted, caches that go on with it hear of each other as before."""
     here, there = make(), make()
+    for cache in (here, there):
+        disk = cache.tier.tiers[-1]
+        assert isinstance(disk, DiskTier)
+        await disk.sweep()  # or the first write does, while the directory is being deleted
     runs: list[int] = []
 
     async def f(n: int) -> int:
