@@ -67,7 +67,7 @@ def unpack_meta(line: bytes, codec: str) -> Meta:
         codec, tags, factors = fields
         kinds: list[type[object]] = [type(field) for field in fields]
         born = tags.pop(0) if tags[1:] and type(tags[0]) is int else 0
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         raise EntryRejectedError("corrupt") from None
     if kinds != [str, list, dict] or not _are_texts(tags) or not _are_texts(factors.values()):
         raise EntryRejectedError("corrupt")
