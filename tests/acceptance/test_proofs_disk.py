@@ -159,8 +159,11 @@ def flip(content: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
-async def test_p03_every_bit_flip_is_recomputed_and_healed(tmp_path: Path) -> None:
-    """An entry with any one bit wrong is never served and never an error; the next call is a hit again."""
+async def test_p03_a_flip_in_every_byte_is_recomputed_and_healed(tmp_path: Path) -> None:
+    """An entry with one bit wrong, in any byte, is never served and never an error; the next call is a hit again.
+
+    Every bit is flipped in the next test, and in those of the frame; here each flip costs a computation.
+    """
     counter = ComputeCounter()
     async with FastCache(DiskTier(tmp_path)) as cache:
 
@@ -171,15 +174,15 @@ async def test_p03_every_bit_flip_is_recomputed_and_healed(tmp_path: Path) -> No
 
         await balance("alice")
         path = the_entry(tmp_path)
-        bits = 8 * path.stat().st_size
-        for bit in range(bits):
-            path.write_bytes(flip(path.read_bytes(), bit))
+        size = path.stat().st_size
+        for place in range(size):
+            path.write_bytes(flip(path.read_bytes(), 8 * place + place % 8))
             assert await balance("alice") == {"alice": 42}
-        assert bits > 1000
-        counter.assert_computed(bits + 1)
+        assert size > 150
+        counter.assert_computed(size + 1)
         assert await balance("alice") == {"alice": 42}
-        counter.assert_computed(bits + 1)
-        assert cache.statistics().tiers[0].rejections >= bits
+        counter.assert_computed(size + 1)
+        assert cache.statistics().tiers[0].rejections >= size
 
 
 async def test_p03_only_one_error_class_comes_of_damage(tmp_path: Path) -> None:
