@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, final
@@ -103,16 +104,11 @@ class Engine:
         return await self._carry_out(call, route, self._step(call, route, hit), hit)
 
     async def _carry_out(self, call: Call, route: Route, step: Step, hit: Found | None) -> Any:
-        match step:
-            case Step.COMPUTE:
-                return await self._join(call)
-            case Step.SERVE_AND_REFRESH:
-                self._refresh(call)
-            case Step.SERVE:
-                pass
-            case Step.REFUSE:
-                hit = None
-        if hit is None:
+        if step is Step.COMPUTE:
+            return await self._join(call)
+        if step is Step.SERVE_AND_REFRESH:
+            self._refresh(call)
+        if hit is None or step is Step.REFUSE:
             self._report(call, "missed")
             raise self._strict_miss(call) if route is Route.STRICT else ReplayMissError(call.label, call.key)
         return await self._serve(call, hit)
@@ -167,15 +163,16 @@ class Engine:
 
     async def touch(self, call: Call) -> bool:
         """Let the time of what is stored begin anew; tell whether there was something to be served."""
-        found = await self._find_entry(call)
-        if found is None or not self._judge(call, found[0]).is_served:
-            return False
-        entry, ttl = found[0], call.options.ttl_of(found[0].value)
-        timing, now = call.options.timing, self.clock.wall()
-        expires = None if ttl is None else now + ttl + timing.window
-        stale_at = None if timing.is_plain else touched(timing, now=now, expires=expires)
-        renewed = dataclasses.replace(entry, expires=expires, stale_at=stale_at)
-        return await self._storing.publish(call, renewed, lambda: True, replace=True) is Written.NEW
+        return await self._prolong(call, partial(self._storing.restamped, call))
+
+    async def _prolong(self, call: Call, renew: Callable[[Entry], Awaitable[Entry]]) -> bool:
+        """Store an entry with other times, unless its key is changed meanwhile; tell whether it was stored."""
+        with self.chain.watching(call.key) as watch:
+            found = await self._find_entry(call)
+            if found is None or not self._judge(call, found[0]).is_served:
+                return False
+            renewed = await renew(found[0])
+            return await self._storing.publish(call, renewed, lambda: watch.fresh, replace=True) is Written.NEW
 
     async def put(self, call: Call, value: Any, route: Route, *, replace: bool, cost: float = 0.0) -> bool:
         """Store a result given from outside; with ``replace``, flights of the key lose the right to publish.
@@ -454,9 +451,12 @@ class Engine:
         entry.stale_at = touched(timing, now=now, expires=entry.expires)
         if before is None or entry.stale_at is None or entry.stale_at - before < (timing.idle or 0.0) / 4:
             return
+
+        async def renew(stored: Entry) -> Entry:
+            return dataclasses.replace(stored, stale_at=touched(timing, now=now, expires=stored.expires))
+
         if any(tier is not self.chain.memory for tier in self.chain.tiers):
-            write = partial(self._storing.publish, call, dataclasses.replace(entry), lambda: True, replace=True)
-            self._background.start(write, f"acache:touch {call.label}")
+            self._background.start(partial(self._prolong, call, renew), f"acache:touch {call.label}")
 
     def _judge(self, call: Call, entry: Entry) -> Freshness:
         return self.judge.freshness(call.options.timing, entry, call.used)

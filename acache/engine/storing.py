@@ -6,12 +6,13 @@ import inspect
 import logging
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, final
 
 from acache.config import settings
 from acache.engine.background import Background
-from acache.engine.call import Call
+from acache.engine.call import Call, Failure
 from acache.engine.deferred import Deferral, DeferredDropped, DeferredRecording
 from acache.engine.determinism import Determinism
 from acache.engine.freshness import touched
@@ -71,14 +72,28 @@ class Storing:
 
     def stamped(self, call: Call, stored: Any, ttl: float | None, cost: float, origin: Origin) -> Entry:
         """Make an entry that is good for ``ttl`` seconds, as far as the other options let it."""
-        options, now = call.options, self._clock.wall()
+        now = self._clock.wall()
+        expires, stale_at = self._ends(call, ttl, now)
+        return Entry(stored, now, expires, cost, origin.tags, origin.factors, stale_at, origin.born)
+
+    async def restamped(self, call: Call, entry: Entry) -> Entry:
+        """Return ``entry`` good for as long as if it had been made now. Raises what a callable ``ttl=`` or a decoder raises."""
+        options, value = call.options, entry.value
+        if isinstance(value, Failure):
+            ttl = options.exception_ttl(value.error)[1]
+        else:
+            ttl = options.ttl_of(value if options.decoder is None else await maybe_await(options.decoder(value)))
+        expires, stale_at = self._ends(call, ttl, self._clock.wall())
+        return replace(entry, expires=expires, stale_at=stale_at)
+
+    def _ends(self, call: Call, ttl: float | None, now: float) -> tuple[float | None, float | None]:
+        """Return when an entry expires, and when it is stale before that."""
+        options = call.options
         if ttl is not None and options.jitter:
             # By the key, not by chance: calls that were cached together do not expire together, and a test sees the same.
             ttl += options.jitter * int(call.key[-8:], 16) / 0xFFFF_FFFF
         expires = None if ttl is None else now + ttl + options.timing.window
-        stale_at = touched(options.timing, now=now, expires=expires)
-        stale_at = None if options.timing.is_plain else stale_at
-        return Entry(stored, now, expires, cost, origin.tags, origin.factors, stale_at, origin.born)
+        return expires, None if options.timing.is_plain else touched(options.timing, now=now, expires=expires)
 
     async def publish(self, call: Call, entry: Entry, still: Callable[[], bool], *, replace: bool) -> Written:
         """Write an entry to the tiers, if ``still()`` holds then.

@@ -239,7 +239,8 @@ class Memoized:
 
             async def main(run_here: RunHere) -> Any:
                 behind = partial(self._compute, args, kwargs)
-                there = partial(_compute_there, run_here, body)
+                # Who may go before the end cannot run the body himself.
+                there = behind if self.options.has_limits else partial(_compute_there, run_here, body)
                 call = self._call(prepared, there, started, blocked, behind, used)
                 return await self.engine.run(call, route)
 

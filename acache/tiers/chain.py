@@ -2,7 +2,7 @@
 
 A hit below fills the tiers above. A write goes to the widest tier first, and an insert that loses there goes nowhere, so
 that a narrow tier never holds what the shared one refused. Writes and removals of one key are serialized; a fill that
-began before a write or removal of its key gives way to it (:class:`_Watch`), so no tier ever gets an old value back.
+began before a write or removal of its key gives way to it (:class:`Watch`), so no tier ever gets an old value back.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from acache.tiers.base import Tier, count_stored, encoded_keys
 from acache.tiers.memory import MemoryTier
 from acache.types import MISSING, Entry, Hit, Key, Written
 
-__all__ = ("ChainTier",)
+__all__ = ("ChainTier", "Watch")
 
 
-class _Watch:
+class Watch:
     """Whether what a reader found below may still be copied above."""
 
     __slots__ = ("fresh",)
@@ -57,7 +57,7 @@ class ChainTier(Tier):
             tier.events.add_parent(self.events)
         self._writing: KeyedLock[Key] = KeyedLock()
         self._mutex = threading.Lock()
-        self._watches: dict[Key, set[_Watch]] = {}
+        self._watches: dict[Key, set[Watch]] = {}
 
     async def get(self, key: object) -> Hit[Any] | None:
         """Return what the narrowest tier that has it holds; the hit names that tier."""
@@ -91,7 +91,7 @@ class ChainTier(Tier):
 
         An entry that is not ``wanted`` is passed over, and replaced by one of a wider tier that is.
         """
-        with self._watching(key) as watch:
+        with self.watching(key) as watch:
             for depth, tier in enumerate(self.tiers[:limit]):
                 entry = await self._unless_dead(key, await tier.read(key, codec))
                 if entry is not None and (wanted is None or wanted(entry)):
@@ -115,7 +115,7 @@ class ChainTier(Tier):
         left = tuple(dict.fromkeys(keys))
         asked = len(left)
         with ExitStack() as stack:
-            watches = {key: stack.enter_context(self._watching(key)) for key in left}
+            watches = {key: stack.enter_context(self.watching(key)) for key in left}
             for depth, tier in enumerate(self.tiers[:limit]):
                 entries = await tier.read_many(left, codec)
                 here = {
@@ -136,7 +136,7 @@ class ChainTier(Tier):
 
     def find_now(self, key: Key, codec: Codec | None = None, limit: int | None = None) -> tuple[Entry, Tier] | None:
         """Do what :meth:`find` does as far as that needs no waiting; ``None`` is not a miss."""
-        with self._watching(key) as watch:
+        with self.watching(key) as watch:
             for depth, tier in enumerate(self.tiers[:limit]):
                 entry = tier.read_now(key, codec)
                 if entry is not None and entry is not MISSING and entry.tags:
@@ -310,7 +310,7 @@ class ChainTier(Tier):
     # --- fills ----------------------------------------------------------------------------------------------------
 
     async def _fill(
-        self, tier: Tier, key: Key, entry: Entry, codec: Codec | None, watch: _Watch, *, replace: bool
+        self, tier: Tier, key: Key, entry: Entry, codec: Codec | None, watch: Watch, *, replace: bool
     ) -> None:
         if isinstance(tier, MemoryTier):
             self._fill_memory(tier, key, entry, watch, replace=replace)
@@ -324,7 +324,7 @@ class ChainTier(Tier):
         tier: Tier,
         entries: Mapping[Key, Entry],
         codec: Codec | None,
-        watches: Mapping[Key, _Watch],
+        watches: Mapping[Key, Watch],
         *,
         replace: bool,
     ) -> None:
@@ -336,7 +336,7 @@ class ChainTier(Tier):
             fresh = {key: entry for key, entry in entries.items() if watches[key].fresh}
             count_stored(await tier.write_many(fresh, replace=replace, codec=codec))
 
-    def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: _Watch, *, replace: bool = False) -> None:
+    def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: Watch, *, replace: bool = False) -> None:
         with self._mutex:  # no change of the key can come between the check and the write, from any thread
             if watch.fresh:
                 try:
@@ -345,8 +345,9 @@ class ChainTier(Tier):
                     self._degrade("write", key, error)
 
     @contextmanager
-    def _watching(self, key: Key) -> Generator[_Watch]:
-        watch = _Watch()
+    def watching(self, key: Key) -> Generator[Watch]:
+        """Tell, as long as the block lasts, whether ``key`` is what it was: no write or removal of it has begun."""
+        watch = Watch()
         with self._mutex:
             self._watches.setdefault(key, set()).add(watch)
         try:
@@ -361,7 +362,7 @@ class ChainTier(Tier):
     def _end_watches(self, key: Key | None) -> None:
         """Refuse the fills under way for ``key``, or for every key."""
         with self._mutex:
-            groups = list(self._watches.values()) if key is None else [self._watches.get(key, set[_Watch]())]
+            groups = list(self._watches.values()) if key is None else [self._watches.get(key, set[Watch]())]
             for watches in groups:
                 for watch in watches:
                     watch.fresh = False

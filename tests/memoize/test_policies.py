@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 from acache import CallEvent, DeterministicCache, DiskTier, FastCache, MemoryTier, TierEvent, read_only
 from acache.exceptions import ComputeTimeoutError, ConfigurationError
+from acache.files.lane import LANE
+from acache.locks import BLOCKING
 from acache.testing import ManualClock, settle
 
 Define = Callable[..., Any]
@@ -68,6 +71,14 @@ async def refreshed(cache: FastCache) -> None:
     """Wait until what runs behind the callers has been computed and stored."""
     while len(cache._engine._background):
         await asyncio.sleep(0.001)
+
+
+async def come_to_rest() -> None:
+    """Let every task go on until it waits for something that the test holds, with a few visits to the disk on the way."""
+    for _ in range(4):
+        await settle()
+        while not LANE.is_idle:
+            await asyncio.sleep(0)
 
 
 # --- time ---------------------------------------------------------------------------------------------------------------
@@ -159,6 +170,27 @@ async def test_touch(memoized: Any, clock: ManualClock) -> None:
     clock.advance(3)
     assert not await f.face.cache_touch(1)
     assert await f() == 2
+
+
+@pytest.mark.parametrize("prolong", ["touch", "use"])
+async def test_prolonging_brings_nothing_old_back(
+    memoized: Any, cache: FastCache, clock: ManualClock, prolong: str
+) -> None:
+    """What is set, or invalidated, while an entry is being prolonged stays as it is."""
+    f = memoized(idle=100)
+    for change in ("set", "invalidate"):
+        await f.face.cache_set(1, 1)
+        clock.advance(60)
+        async with cache.tier._writing.hold(f.face.cache_key(1), BLOCKING):
+            changing = asyncio.ensure_future(f.face.cache_set(99, 1) if change == "set" else f.face.cache_invalidate(1))
+            await settle()
+            prolonging = asyncio.ensure_future(f.face.cache_touch(1) if prolong == "touch" else f())
+            await come_to_rest()
+        await changing
+        await prolonging
+        await refreshed(cache)
+        hit = await f.face.cache_get(1)
+        assert (None if hit is None else hit.value) == (99 if change == "set" else None)
 
 
 async def test_other_options_for_one_call(memoized: Any, call: Define, clock: ManualClock) -> None:
@@ -438,6 +470,43 @@ async def test_a_timeout_is_an_outage(clock: ManualClock) -> None:
     await until(clock, 1)
     clock.advance(5)
     assert await asked == 1
+
+
+async def test_a_plain_thread_has_timeouts_too(clock: ManualClock) -> None:
+    """A thread that calls a plain function does not wait longer than it may, soft or hard."""
+    cache = FastCache(MemoryTier(clock=clock))
+    go, runs, ended = threading.Event(), list[int](), list[int]()
+
+    @cache.memoize(ttl=10, stale_on_error=100, soft_timeout=1, timeout=5)
+    def f(n: int) -> int:
+        runs.append(n)
+        assert go.wait(20)
+        ended.append(n)
+        return len(runs)
+
+    asked = asyncio.create_task(asyncio.to_thread(f, 1))
+    await until(clock, 1)
+    clock.advance(1)
+    while not asked.done() and not go.is_set():
+        clock.advance(1)
+        await asyncio.sleep(0.001)
+    with pytest.raises(ComputeTimeoutError):
+        await asked
+    assert ended == []
+    go.set()
+    assert await asyncio.to_thread(f, 2) == 2
+    go.clear()
+    clock.advance(11)
+    asked = asyncio.create_task(asyncio.to_thread(f, 2))
+    await until(clock, 1)
+    clock.advance(1)
+    assert await asked == 2
+    assert 2 in ended
+    assert ended.count(2) == 1
+    go.set()
+    await refreshed(cache)
+    while cache.statistics().in_flight:
+        await asyncio.sleep(0.001)
 
 
 async def test_a_cancelled_caller_with_a_timeout(clock: ManualClock) -> None:
