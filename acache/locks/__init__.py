@@ -6,7 +6,7 @@ ever. A wait that is cancelled or times out leaves nothing taken.
 """
 
 from acache.locks.acquiring import Lockable, acquire_lock, acquire_many_locks, unsafe_acquire_lock
-from acache.locks.files import acquire_flock, file_lock, unsafe_acquire_flock
+from acache.locks.files import acquire_flock, file_lock, hold_file, unsafe_acquire_flock
 from acache.locks.keyed import KeyedLock
 from acache.locks.limiter import Limiter
 from acache.locks.mutex import Lock, LockStatistics
@@ -26,6 +26,7 @@ __all__ = (
     "acquire_lock",
     "acquire_many_locks",
     "file_lock",
+    "hold_file",
     "unsafe_acquire_flock",
     "unsafe_acquire_lock",
 )

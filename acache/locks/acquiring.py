@@ -36,10 +36,11 @@ async def acquire_lock(lock: anyio.Lock | Lock, timeout: float | None = None) ->
     :class:`~acache.exceptions.ConfigurationError` for a ``timeout`` that is none. Cancelled, it leaves nothing taken.
     """
     await unsafe_acquire_lock(lock, timeout)
+    holding = lock.held() if isinstance(lock, Lock) else lock
     try:
         yield
     finally:
-        lock.release()
+        holding.release()
 
 
 async def unsafe_acquire_lock(lock: anyio.Lock | Lock, timeout: float | None = None) -> None:

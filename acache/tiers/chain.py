@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, final
 
 from acache.codecs import Codec
@@ -246,15 +246,10 @@ class ChainTier(Tier):
     @asynccontextmanager
     async def _holding(self, keys: Collection[Key]) -> AsyncGenerator[None]:
         """Let no other change of ``keys`` happen. All take them in one order, so none waits for another in a circle."""
-        held: list[Key] = []
-        try:
+        async with AsyncExitStack() as stack:
             for key in sorted(keys):
-                await self._writing.acquire(key, BLOCKING)
-                held.append(key)
+                await stack.enter_async_context(self._writing.hold(key, BLOCKING))
             yield
-        finally:
-            for key in held:
-                self._writing.release(key)
 
     async def _is_fixed(self, key: Key, codec: Codec | None) -> bool:
         """Tell whether a tier that cannot be written holds ``key``."""

@@ -69,7 +69,7 @@ from acache.files import (
     size_of,
 )
 from acache.files.system import REAL_FILES
-from acache.locks import acquire_flock, file_lock
+from acache.locks import acquire_flock, file_lock, hold_file
 from acache.tiers.base import Tier
 from acache.tiers.stamps import SharedStamps
 from acache.types import MISSING, Entry, Key, Missing, Written
@@ -182,7 +182,8 @@ class DiskTier(Tier):
         """
         # The lock's file stays until it is swept: files that come and go with every computation make ext4 search ever
         # longer for a free inode, which slows all creations down, measured 10 to 50 times.
-        async with acquire_flock(await in_thread(self.host_lock, key), timeout):
+        find = self._shelf.key_lock_file
+        async with hold_file(find(key) if self._shelf.is_open else await in_thread(find, key), timeout):
             yield
 
     async def drop_host_lock(self, key: Key) -> bool:
