@@ -252,7 +252,7 @@ class Studio:
             params_encoder=encoder,
             engine=self.engine,
             gate=self._gate(schema),
-            counters=self.registry.admit(recipe, function, trusted=key is not None),
+            counters=self.registry.admit(recipe, trusted=key is not None),
             limiter=self.registry.limiter(recipe, options.get("max_concurrency")),
             find=None if stand_in is None else stand_in.find,
             raw=function,
