@@ -24,7 +24,7 @@ from typing import Final
 import anyio
 from filelock import AsyncFileLock, BaseAsyncFileLock, Timeout
 
-from acache.exceptions import FileLockTimeoutError, LockTimeoutError
+from acache.exceptions import ConfigurationError, FileLockTimeoutError, LockTimeoutError
 from acache.locks.keyed import KeyedLock
 from acache.locks.timeouts import resolve_timeout
 
@@ -63,8 +63,8 @@ async def acquire_flock(flock: BaseAsyncFileLock, timeout: float | None = None) 
     """Hold the file lock ``flock`` for an ``async with`` block.
 
     Tasks and threads of this process are served in turn, other processes in no order. ``timeout`` is in seconds.
-    Raises :class:`~acache.exceptions.FileLockTimeoutError` when they are over, and :class:`OSError` for a file that
-    cannot be locked. Cancelled, it leaves nothing taken. All users of one instance must come through here: filelock
+    Raises :class:`~acache.exceptions.FileLockTimeoutError` when they are over, :class:`OSError` for a file that cannot be
+    locked, and :class:`~acache.exceptions.ConfigurationError` for a lock of another kind. Cancelled, it leaves nothing taken. All users of one instance must come through here: filelock
     itself lets a second task into an instance that is held.
     """
     await _acquire(flock, timeout)
@@ -88,6 +88,7 @@ async def unsafe_acquire_flock(flock: BaseAsyncFileLock, timeout: float | None =
 async def _acquire(flock: BaseAsyncFileLock, timeout: float | None) -> None:
     """Acquire ``flock`` and the place at the head of this process's queue before it."""
     seconds = resolve_timeout(timeout)
+    _check(flock)
     deadline = math.inf if seconds is None else anyio.current_time() + seconds
     try:
         await _queues.acquire(flock.lock_file, timeout)
@@ -98,6 +99,12 @@ async def _acquire(flock: BaseAsyncFileLock, timeout: float | None) -> None:
     except BaseException:
         _queues.release(flock.lock_file)
         raise
+
+
+def _check(flock: object) -> None:
+    if not isinstance(flock, BaseAsyncFileLock):
+        kind = f"{type(flock).__module__}.{type(flock).__qualname__}"
+        raise ConfigurationError("acquire_flock", f"expected what file_lock() makes, or an AsyncFileLock, not a {kind}")
 
 
 async def _poll(flock: BaseAsyncFileLock, deadline: float, seconds: float) -> None:
