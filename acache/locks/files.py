@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol, TypedDict, final
 import anyio
 from filelock import AsyncFileLock, BaseAsyncFileLock, FileLock, Timeout
 
-from acache.exceptions import FileLockTimeoutError, LockTimeoutError
+from acache.exceptions import ConfigurationError, FileLockTimeoutError, LockTimeoutError
 from acache.files import in_thread_to_the_end
 from acache.locks.keyed import KeyedLock
 from acache.locks.mutex import Holding
@@ -63,10 +63,11 @@ async def acquire_flock(flock: BaseAsyncFileLock, timeout: float | None = None) 
     """Hold the file lock ``flock`` for an ``async with`` block.
 
     Tasks and threads of this process are served in turn, other processes in no order. ``timeout`` is in seconds.
-    Raises :class:`~acache.exceptions.FileLockTimeoutError` when they are over, and :class:`OSError` for a file that
-    cannot be locked. Cancelled, it leaves nothing taken. All users of one instance must come through here: filelock
+    Raises :class:`~acache.exceptions.FileLockTimeoutError` when they are over, :class:`OSError` for a file that cannot be
+    locked, and :class:`~acache.exceptions.ConfigurationError` for a lock of another kind. Cancelled, it leaves nothing taken. All users of one instance must come through here: filelock
     itself lets a second task into an instance that is held.
     """
+    _check(flock)
     async with _hold(flock, timeout):
         yield
 
@@ -97,6 +98,7 @@ async def _hold(flock: _Flock, timeout: float | None) -> AsyncGenerator[None]:
 
 async def unsafe_acquire_flock(flock: BaseAsyncFileLock, timeout: float | None = None) -> None:
     """Acquire ``flock``, which the caller has to release with ``await flock.release()``; else as :func:`acquire_flock`."""
+    _check(flock)
     place = await _acquire(flock, timeout)
     # The next in the queue sees that the lock is held, and polls.
     _queues.release(flock.lock_file, place)
@@ -119,6 +121,12 @@ async def _acquire(flock: _Flock, timeout: float | None) -> Holding:
         _queues.release(flock.lock_file, place)
         raise
     return place
+
+
+def _check(flock: object) -> None:
+    if not isinstance(flock, BaseAsyncFileLock):
+        kind = f"{type(flock).__module__}.{type(flock).__qualname__}"
+        raise ConfigurationError("acquire_flock", f"expected what file_lock() makes, or an AsyncFileLock, not a {kind}")
 
 
 async def _poll(flock: _Flock, deadline: float, seconds: float) -> None:

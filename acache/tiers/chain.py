@@ -15,7 +15,7 @@ from typing import Any, final
 from acache.codecs import Codec
 from acache.exceptions import CacheError, ConfigurationError
 from acache.keys import encode_key
-from acache.locks import BLOCKING, KeyedLock, acquire_many_locks
+from acache.locks import BLOCKING, KeyedLock, Lockable, LockRank, acquire_many_locks
 from acache.tiers.base import Tier, count_stored, encoded_keys
 from acache.tiers.memory import MemoryTier
 from acache.types import MISSING, Entry, Hit, Key, Written
@@ -176,6 +176,10 @@ class ChainTier(Tier):
     def lock(self, timeout: float | None = None) -> AbstractAsyncContextManager[object]:
         """Hold the locks of all tiers, or none; ``timeout`` seconds bound the whole."""
         return acquire_many_locks(*self.tiers, timeout=timeout)
+
+    async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
+        """Say what :meth:`lock` locks: what its tiers do."""
+        return {rank: part for tier in self.tiers for rank, part in (await tier.ranked_locks()).items()}
 
     # --- the primitives -------------------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ from acache.files import (
     size_of,
 )
 from acache.files.system import REAL_FILES
-from acache.locks import acquire_flock, file_lock, hold_file
+from acache.locks import Lockable, LockRank, acquire_flock, file_lock, hold_file
 from acache.tiers.base import Tier
 from acache.tiers.stamps import SharedStamps
 from acache.types import MISSING, Entry, Key, Missing, Written
@@ -164,6 +164,11 @@ class DiskTier(Tier):
         path = await in_thread(self._shelf.lock_file)
         async with acquire_flock(file_lock(path), timeout):
             yield
+
+    async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
+        """Say what :meth:`lock` locks: a file, which is also that of other tiers on this directory, in any process."""
+        path = await in_thread(lambda: os.path.realpath(self._shelf.lock_file()))
+        return {(0, path, "", 0): self}
 
     def host_lock(self, key: Key) -> BaseAsyncFileLock:
         """Make the lock of one key among all processes of the host, for :func:`acache.locks.acquire_flock`.
