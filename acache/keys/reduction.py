@@ -76,7 +76,7 @@ def reduced(cls: type) -> Encoder:
     derived = {name for part in cls.__mro__ for name, value in vars(part).items() if isinstance(value, cached_property)}
 
     def encode(value: Any, walk: Walk) -> bytes:
-        return payload(b"o", head + b"".join(walk.parts(_parts(value, derived), "part {} of what makes it")))
+        return payload(b"o", head + b"".join(walk.parts(_parts(value, cls, derived), "part {} of what makes it")))
 
     return placed(encode)
 
@@ -87,9 +87,8 @@ def _count(value: object, graph: GraphWalk) -> None:
         raise Refusal(value, "its parts refer to each other in too many ways")
 
 
-def _parts(value: Any, derived: set[str]) -> tuple[object, ...]:
+def _parts(value: Any, cls: type, derived: set[str]) -> tuple[object, ...]:
     """Return what makes ``value`` again, for all the same, however it came to be."""
-    cls: Any = type(value)
     try:
         given = _reduce(value)
         if isinstance(given, str):  # the name under which its module has it
