@@ -117,6 +117,7 @@ class DeterministicCache(Cache):
         return await self._dump(path, at_exit=False)
 
     async def _dump(self, path: str | os.PathLike[str] | None, *, at_exit: bool) -> Path | None:
+        self._determinism.mode()  # raises while it is switched off
         target = absolute(self._dump_path if path is None else path)
         changes, uses = self._usage.changes, self._usage.uses()
         agreed = {key: await self.tier.agreed(key, use.codec) for key, use in uses.items()}
