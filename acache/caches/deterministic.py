@@ -57,12 +57,15 @@ class DeterministicCache(Cache):
     ``consistency="local"``: all processes that share the disk tier agree; ``"global"``: all machines do, which needs a
     tier with strong consistency. ``strict="cached"`` serves only what is stored, ``strict="pre_populated"`` only what
     was loaded from bundles. What is not given is what the settings say: strictness at each call, the rest now. ``signer`` signs and
-    verifies bundles. With ``dump_on_close``, :meth:`aclose` and the end of the process :meth:`dump` what was used.
+    verifies bundles. With ``dump_on_close``, :meth:`aclose` and the end of the process :meth:`dump` what was used; not the end of a
+    process by ``os._exit()``, as which children of :mod:`multiprocessing` end that were forked: they have to call either.
     The other options are those of :class:`~acache.FastCache`.
 
     Raises :class:`~acache.exceptions.DeterministicCachingRequiresStrongConsistencyError`, and
-    :class:`~acache.exceptions.DeterministicCachingInvalidConfigurationError` for tiers that cannot give what is asked. While deterministic caching is
-    switched off, every use raises :class:`~acache.exceptions.DeterministicCachingDisabledError`.
+    :class:`~acache.exceptions.DeterministicCachingInvalidConfigurationError` for tiers that cannot give what is asked: at once or, where the
+    settings ask for ``"pre_populated"`` now and later no more, at the call. While deterministic caching is switched off, whatever asks for
+    results or gives some (calls, :meth:`get`, :meth:`insert`, explanations, :meth:`dump`) raises
+    :class:`~acache.exceptions.DeterministicCachingDisabledError`; what removes results, loads, locks and closes does not.
     """
 
     def __init__(
@@ -102,7 +105,8 @@ class DeterministicCache(Cache):
     async def load(self, path: str | os.PathLike[str]) -> None:
         """Serve what the bundle ``path`` holds; what was loaded earlier, and what this process used already, goes before it.
 
-        Raises as :meth:`acache.engine.bundles.Bundle.open`, having loaded nothing.
+        That holds also when memory forgets what was used: a strict cache refuses the call then. Raises as
+        :meth:`acache.engine.bundles.Bundle.open`, having loaded nothing.
         """
         await self._bundles.load(path)
 
@@ -110,7 +114,8 @@ class DeterministicCache(Cache):
         """Write every result that this process has used into the bundle ``path``, and return the path.
 
         By default it is ``dcache_dump/imc.save`` below the directory of the disk tier. A bundle that is there is added to. ``None`` if
-        there is nothing to write. Atomic, for the functions of each codec. Raises
+        there is nothing to write. What is written are the results as the workers share them, whatever callers did to those in memory.
+        Atomic. Raises :class:`~acache.exceptions.DeterministicCachingDisabledError`,
         :class:`~acache.exceptions.DeterministicCachingIMCDumpConflictError` if the bundle holds another result for a key, and as
         :func:`acache.engine.bundles.dump_bundle`.
         """
