@@ -120,7 +120,9 @@ async def test_a_live_result_of_a_later_bundle(opened: Opened, tmp_path: Path, m
         await cache.dump(path)
         await strict.load(path)
         manual_clock.advance(6)
-    assert await strict.memoize(ttl=10)(gives())(1) == "second"
+    f = strict.memoize(ttl=10)(gives())
+    assert await strict.tier.factors(Key(f.cache_key(2))) is None
+    assert await f(1) == "second"
     await strict.aclose()
 
 
@@ -173,6 +175,23 @@ async def test_memory_is_dumped_when_the_disk_has_nothing(opened: Opened, tmp_pa
     await strict.load(path)
     assert await strict.memoize(gives())(1) == 1
     await strict.aclose()
+
+
+async def test_what_is_gone_is_not_dumped(opened: Opened, tmp_path: Path) -> None:
+    """What was removed, or is nowhere any more, is not in a dump; what other functions gave is."""
+    cache = opened()
+    f, g = cache.memoize(gives(1, 2)), cache.memoize(version=2)(gives(3))
+    await f(1)
+    await cache.tier.clear()  # behind the back of the cache
+    assert await cache.dump(tmp_path / "none") is None
+    await f(1)
+    await g(1)
+    await f.cache_clear()
+    path = tmp_path / "bundle"
+    await cache.dump(path)
+    bundle = await Bundle.open(path)
+    assert [key async for key in bundle.keys()] == [g.cache_key(1)]  # noqa: SIM118 - a bundle is no dict
+    await bundle.aclose()
 
 
 async def test_closing_dumps_what_no_default_dump_holds(opened: Opened, tmp_path: Path) -> None:
@@ -288,7 +307,9 @@ async def test_explaining_what_a_bundle_holds(opened: Opened, tmp_path: Path) ->
     with strict.events.capture() as events:
         assert (await f.cache_explain(1)).hit
         missed = await f.cache_explain(2)
+        other = await strict.memoize(version=2)(gives()).cache_explain(1)
     assert (missed.hit, missed.differs) == (False, ("argument 'n'",))
+    assert (other.hit, other.differs) == (False, ("version",))
     assert not {"failed", "rejected", "stored"} & {event.outcome for event in events}
     assert await strict.dump(tmp_path / "none") is None
     assert await f(1) == [1]

@@ -111,6 +111,15 @@ class Foreign:
         self.n, self.address = n, id(self)
 
 
+class Singleton:
+    """Is pickled as the name under which its module has it."""
+
+    def __reduce__(self) -> str:
+        return "SINGLETON"
+
+
+SINGLETON = Singleton()
+
 copyreg.pickle(Foreign, lambda foreign: (Foreign, (foreign.n,)))
 
 
@@ -142,7 +151,7 @@ VALUES: tuple[Any, ...] = (
         Slotted(1, 2),
     ),
     *(Text("t"), named("t"), Tags(map(str, range(9))), Table(a=1, b=2), Ordered(a=1, b=2), Pair(Config(), 1)),
-    *(Foreign(1), Counter("aab"), range, len, "".join, Path("a"), ValueError("x"), {Slotted}),
+    *(Foreign(1), Counter("aab"), range, len, "".join, Path("a"), ValueError("x"), {Slotted}, SINGLETON),
 )
 
 
