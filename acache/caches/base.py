@@ -202,7 +202,7 @@ class Cache:
         options = Options.build("set_many", ttl=ttl)
         calls = [self._call("set_many", self._key(key), options) for key in values]
         route = self._engine.route("memoize", current_scope())
-        if route in {Route.BYPASS, Route.READ}:
+        if not route.stores:
             return 0
         return await put_many(self._engine, calls, list(values.values()), route)
 

@@ -174,6 +174,11 @@ class Options:
                 f"{label}: a deterministic cache keeps what was stored first; idle=, refreshes, stale results "
                 "and cache_exceptions= would divide its workers",
             )
+        if agrees and (self.store_if is not None or self.on_unencodable == "warn"):
+            raise ConfigurationError(
+                "memoize",
+                f"{label}: workers agree on what is stored, and store_if= and on_unencodable='warn' return what is not",
+            )
 
     def _refuse_contradictions(self, label: str) -> None:
         timing = self.timing

@@ -359,7 +359,7 @@ class Memoized:
     async def cache_set(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call, over what is there; tell whether it was stored."""
         started, route = self.now(), self._route()
-        if route in {Route.BYPASS, Route.READ}:
+        if not route.stores:
             return False
         prepared = await self.prepare(args, kwargs)
         return await self.engine.put(self._call(prepared, _never, started), value, route, replace=True)
@@ -367,7 +367,7 @@ class Memoized:
     async def cache_insert(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call that has none; tell whether it was stored."""
         started, route = self.now(), self._route()
-        if route in {Route.BYPASS, Route.READ}:
+        if not route.stores:
             return False
         prepared = await self.prepare(args, kwargs)
         return await self.engine.put(self._call(prepared, _never, started), value, route, replace=False)
@@ -397,7 +397,7 @@ class Memoized:
 
     async def cache_touch(self, *args: Any, **kwargs: Any) -> bool:
         """Let the time of a call's entry begin anew, as if it had just been made; tell whether there was one."""
-        if self._route() in {Route.BYPASS, Route.READ}:
+        if not self._route().stores:
             return False
         return await self.engine.touch(self._call(await self.prepare(args, kwargs), _never))
 
