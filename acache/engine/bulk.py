@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import gather
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,16 +29,16 @@ async def run_many(engine: Engine, calls: Sequence[Call], route: Route) -> list[
         calls = [replace(call, stores=False) for call in calls]
     stored = await find_many(engine, calls)
     outcomes: list[Any] = [None] * len(calls)
-    rest: dict[int, Coroutine[Any, Any, Any]] = {}
+    rest: list[int] = []
     for place, call in enumerate(calls):
         hit = stored.get(call.key)
         found = None if hit is None else engine._found(call, *hit)
         step = engine._step(call, route, found)
         if step is Step.COMPUTE:
-            rest[place] = engine._join(call)
+            rest.append(place)
         else:
             outcomes[place] = await attempt(engine._carry_out(call, route, step, found))
-    computed = await gather(*rest.values(), return_exceptions=True)
+    computed = await gather(*(engine._join(calls[place]) for place in rest), return_exceptions=True)
     for place, result in zip(rest, computed, strict=True):
         outcomes[place] = result
     return outcomes
