@@ -38,6 +38,7 @@ async def run_many(engine: Engine, calls: Sequence[Call], route: Route) -> list[
             rest.append(place)
         else:
             outcomes[place] = await attempt(engine._carry_out(call, route, step, found))
+    await engine.groups.learn(calls[place] for place in rest)
     computed = await gather(*(engine._join(calls[place]) for place in rest), return_exceptions=True)
     for place, result in zip(rest, computed, strict=True):
         outcomes[place] = result

@@ -13,11 +13,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 from acache.engine.batching import Batcher
-from acache.engine.call import Call
+from acache.engine.call import Call, Tagging
 from acache.files import FLOOR_DIGITS
 from acache.flight import Flight, FlightTable
 from acache.tiers.chain import ChainTier
@@ -25,6 +26,10 @@ from acache.tiers.chain import ChainTier
 __all__ = ("Groups", "Origin")
 
 _log = logging.getLogger("acache")
+
+
+#: A namespace (its digits), and tags in it.
+_Asked: TypeAlias = tuple[str, tuple[str, ...]]
 
 
 @final
@@ -44,19 +49,29 @@ class Groups:
     def __init__(self, chain: ChainTier, flights: FlightTable) -> None:
         self._chain: Final = chain
         self._flights: Final = flights
-        self._newest: Final[Batcher[tuple[str, tuple[str, ...]], int]] = Batcher("tags", self._read, chain.clock)
+        self._newest: Final[Batcher[_Asked, int]] = Batcher("tags", self._read, chain.clock)
         self._now: Final[Batcher[None, int]] = Batcher("tags", self._read_now, chain.clock)
 
     async def board(self, call: Call) -> int:
         """Keep a call from joining a flight that began before an invalidation; return with what its own would be born."""
         if call.tags is None:
             return 0
-        stamps, namespace, tags = self._chain.stamps, call.key[:FLOOR_DIGITS], call.tags.known()
-        newest = stamps.newest_now(namespace, tags)
+        stamps, asked = self._chain.stamps, _asked(call, call.tags)
+        newest = stamps.newest_now(*asked)
         if newest is None:
-            newest = await self._newest.ask((namespace, tags))
+            newest = await self._newest.ask(asked)
         self._flights.invalidate_if(call.key, lambda flight: flight.born < newest)
         return max(stamps.latest, newest)
+
+    async def learn(self, calls: Iterable[Call]) -> None:
+        """Read what :meth:`board` will ask for of each of ``calls``, so that they go on in the same moment."""
+        asked: list[_Asked] = []
+        for call in calls:
+            if call.tags is not None:
+                with suppress(Exception):  # who boards with tags that cannot be told is told so there
+                    asked.append(_asked(call, call.tags))
+        if any(self._chain.stamps.newest_now(*question) is None for question in asked):
+            await self._read(asked)
 
     async def begin(self, call: Call, flight: Flight[Any] | None = None) -> Origin:
         """Note what is known of a computation that is about to begin; ``flight`` is younger than what was invalidated till now."""
@@ -71,7 +86,7 @@ class Groups:
             flight.born = max(flight.born, born)
         return Origin(factors, tags, born)
 
-    async def _read(self, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[int]:
+    async def _read(self, asked: Sequence[_Asked]) -> list[int]:
         stamps = self._chain.stamps
         for namespace in {namespace for namespace, _ in asked}:
             await stamps.newest(namespace, {tag for place, tags in asked if place == namespace for tag in tags})
@@ -99,3 +114,7 @@ class Groups:
         """Do without the stamps of a namespace that was cleared, or of all; part of one keeps them."""
         if len(prefix) <= FLOOR_DIGITS:
             await self._chain.stamps.forget(prefix)
+
+
+def _asked(call: Call, tags: Tagging) -> _Asked:
+    return call.key[:FLOOR_DIGITS], tags.known()

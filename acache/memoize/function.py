@@ -35,7 +35,7 @@ from acache.tiers.eviction import DEAD
 from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key
 
-__all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared")
+__all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared", "is_coroutine_function")
 
 #: What a memoized function has besides being callable.
 FACE_METHODS: Final = (
@@ -101,9 +101,7 @@ class Memoized:
         self.raw = function if raw is None else raw
         #: How many bytes of a stream are stored at most; ``None``: its results are no streams.
         self.stream_limit = stream_limit
-        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - asks how it is called, not whether
-        )
+        self.is_async = is_coroutine_function(function)
         self.verb: Verb = verb
         self.recipe = recipe
         self.options = options
@@ -447,6 +445,12 @@ class Memoized:
             "copy": self.options.copy,
             "tags": None if self._tags is None else self._tags.given,
         }
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Tell whether calling ``function``, which may be an object, makes a coroutine."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - asks how it is called, not whether
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 async def _compute_there(run_here: RunHere, body: Callable[[], Any]) -> Any:

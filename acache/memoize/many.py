@@ -19,12 +19,12 @@ import anyio.to_thread
 from acache.bridge import run_sync
 from acache.clock import Duration, as_seconds
 from acache.context import PLAIN, Scope, current_scope
-from acache.engine import Batcher, Call, Costed, Engine, Route, find_many, run_many
+from acache.engine import Batcher, Call, Costed, Engine, Route, find_many, refuse_unrepeatable, run_many
 from acache.exceptions import AbsentKeyError, BatchResultError, ConfigurationError, KeyEncodingError, UserError
 from acache.keys import canonical
 from acache.locks import Limiter
 from acache.memoize.decorate import MemoizeOptions, StandIn, Studio, check_options
-from acache.memoize.function import ENTRY_METHODS, Memoized
+from acache.memoize.function import ENTRY_METHODS, Memoized, is_coroutine_function
 from acache.memoize.method import is_in_class
 from acache.memoize.protocols import AsyncMany, SyncMany
 from acache.tiers.base import Tier
@@ -119,10 +119,10 @@ class Many:
         own = {name: options.get(name) for name in _OWN_OPTIONS}
         rest = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
         self.function = _checked(function)
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = is_coroutine_function(function)
         self._engine: Final[Engine] = studio.engine
-        self._as_list = _returns_list(function) if own["as_list"] is None else bool(own["as_list"])
-        label = getattr(function, "__qualname__", "memoize_many")
+        label = getattr(function, "__qualname__", type(function).__name__)
+        self._as_list: Final = _as_list(label, function, own["as_list"])
         _refuse_hosts(label, rest)
         # Other calls than those of the same function memoized as a whole, so another key space.
         rest |= {"flight": "process", "version": ("many", rest.get("version")), "max_concurrency": None}
@@ -132,7 +132,7 @@ class Many:
             label,
             self._load_all,
             clock,
-            window=as_seconds(own["window"], "window") or 0.0,
+            window=_window(label, own["window"]),
             max_batch=_max_batch(label, own["max_batch"]),
         )
         stand_in = StandIn(_named_as(function, self._load_one), self._find, present=self._present)
@@ -242,6 +242,7 @@ class Many:
     def _values(self, keys: list[Any], result: Any) -> list[Any]:
         """Return the result for each of ``keys``, an exception for one that has none."""
         label = self.single.recipe.label
+        refuse_unrepeatable(label, result)
         if not self._as_list:
             if not isinstance(result, Mapping):
                 raise BatchResultError(label, f"a dict was expected, not a {type(result).__name__} (see as_list=)")
@@ -289,6 +290,8 @@ def _checked(function: Any) -> Callable[[list[Any]], Any]:
         inspect.signature(function).bind([])
     except TypeError:
         raise ConfigurationError("memoize_many", f"{name} is to take one argument, the list of keys") from None
+    if inspect.isasyncgenfunction(function):
+        raise UserError(f"{name} is an async generator function: return a dict or a list, with a result for each key")
     if is_in_class(function):
         raise ConfigurationError("memoize_many", f"{name} is a method; decorate a function of the list of keys")
     checked: Callable[[list[Any]], Any] = function
@@ -306,6 +309,21 @@ def _returns_list(function: Callable[..., Any]) -> bool:
 def _refuse_hosts(label: str, options: Mapping[str, Any]) -> None:
     if options.get("flight") not in {None, "process"}:
         raise ConfigurationError("flight", f"{label}: many keys are computed once for each process")
+
+
+def _as_list(label: str, function: Callable[..., Any], given: object) -> bool:
+    if given is None:
+        return _returns_list(function)
+    if not isinstance(given, bool):
+        raise ConfigurationError("as_list", f"{label} needs True or False")
+    return given
+
+
+def _window(label: str, given: Duration | None) -> float:
+    window = as_seconds(given, "window")
+    if window is None and given is not None:  # infinite
+        raise ConfigurationError("window", f"{label}: keys would wait for ever")
+    return window or 0.0
 
 
 def _max_batch(label: str, given: object) -> int | None:
