@@ -77,9 +77,13 @@ async def put_many(engine: Engine, calls: Sequence[Call], values: Sequence[Any],
     """
     if engine.determinism is not None:  # it asks the tiers about each of them, and never replaces
         written = [
-            await engine.put(call, value, route, replace=True) for call, value in zip(calls, values, strict=True)
+            await attempt(engine.put(call, value, route, replace=True))
+            for call, value in zip(calls, values, strict=True)
         ]
-        return sum(written)
+        for outcome in written:
+            if isinstance(outcome, Exception):
+                raise outcome
+        return written.count(True)
     entries: dict[Key, Entry] = {}
     for call, value in zip(calls, values, strict=True):
         entries[call.key] = engine._storing.entry(call, value, value, 0.0, Origin(call.factors()))

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +291,7 @@ async def test_a_dict_has_no_keys_that_cannot_be_hashed(cache: FastCache) -> Non
     async def load(keys: list[Any]) -> dict[Any, Any]:
         return {key: key for key in keys}
 
-    @cache.memoize_many(custom_params_encoder=lambda key: key[1])
+    @cache.memoize_many(custom_params_encoder=itemgetter(1))
     async def as_list(keys: list[Any]) -> list[Any]:
         return [key[1] for key in keys]
 
@@ -580,7 +581,7 @@ async def test_cancelled_while_hits_are_decoded(cache: FastCache) -> None:
         return {key: key for key in keys}
 
     async def one_run() -> dict[int, int]:
-        return await load([1, 2, start])
+        return await load([start, 1, 2])
 
     await load([1, 2])
     async for _ in cancel_sweep(one_run):
@@ -961,6 +962,15 @@ async def test_set_many_stores_what_can_be_stored(tmp_path: Path) -> None:
         with pytest.raises(ValueEncodingError):
             await cache.set_many({"a": 1, "bad": lambda: 0, "b": 2})
         assert sorted(await cache.get_many(["a", "bad", "b"])) == ["a", "b"]
+
+
+async def test_set_many_of_workers_who_agree_stores_what_can_be_stored(tmp_path: Path) -> None:
+    """In a deterministic cache too, the first value that cannot be encoded is an error when the others are stored."""
+    async with DeterministicCache(MemoryTier(), DiskTier(tmp_path), dump_on_close=False) as cache:
+        with pytest.raises(CustomResultEncoderRequiredError):
+            await cache.set_many({"a": 1, "bad": lambda: 0, "b": 2})
+        assert await cache.set_many({"a": 3, "c": 4}) == 1
+        assert {key: hit.value for key, hit in (await cache.get_many("abc")).items()} == {"a": 1, "b": 2, "c": 4}
 
 
 async def test_get_many_under_switches(cache: FastCache) -> None:
