@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy as copying
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, cast, get_args
@@ -32,7 +32,7 @@ Coder: TypeAlias = Callable[[Any], Any]
 #: How long a result is good: a duration, or what says so of each result.
 Ttl: TypeAlias = Duration | Callable[[Any], Duration | None]
 #: Exceptions that are results: types, or types and how long each is good.
-CacheExceptions: TypeAlias = type[Exception] | Iterable[type[Exception]] | Mapping[type[Exception], Duration | None]
+CacheExceptions: TypeAlias = type[Exception] | Collection[type[Exception]] | Mapping[type[Exception], Duration | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,8 @@ def _positive(option: str, value: object) -> float | None:
 def _exceptions(given: CacheExceptions | None, ttl: Ttl | None) -> Mapping[type[Exception], float | None]:
     if given is None:
         return MappingProxyType({})
-    kinds = tuple(cast("Iterable[Any]", given)) if isinstance(given, Iterable) else (given,)
+    # No iterator: cache_with() builds the same options again.
+    kinds = tuple(cast("Collection[Any]", given)) if isinstance(given, Collection) else (given,)
     for kind in kinds:  # before anything else: what is no class need not be hashable
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             raise ConfigurationError(

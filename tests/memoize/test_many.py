@@ -693,9 +693,27 @@ async def test_other_options_for_one_call(cache: FastCache, clock: ManualClock, 
     assert await brief.cache_with(idle=1).cache_set(0, 8)
     clock.advance(1)
     assert (await load.cache_contains(7), await brief.cache_with(idle=1).cache_contains(8)) == (True, False)
-    for refused in ({"flight": "host"}, {"window": 1}, {"ttl": -1}, {"tags": "t"}):
+    for refused in ({"window": 1}, {"ttl": -1}, {"tags": "t"}):
         with pytest.raises(ConfigurationError, match=next(iter(refused))):
             load.cache_with(**refused)
+
+
+async def test_flights_are_of_a_process(tmp_path: Path, source: Loader) -> None:
+    """Where a disk tier would offer one flight for each host, many keys and streams do not take it, for no call."""
+    async with FastCache(DiskTier(tmp_path)) as cache:
+
+        @cache.memoize_many
+        async def load(keys: list[int]) -> dict[int, int]:
+            return await source(keys)
+
+        @cache.memoize
+        async def stream() -> AsyncGenerator[int, None]:
+            yield 1
+
+        for change in (load.cache_with, stream.cache_with):
+            with pytest.raises(ConfigurationError, match="flight"):
+                change(flight="host")
+        assert await load.cache_with(flight="process")([1]) == {1: 1}
 
 
 async def test_each_is_looked_for_by_his_own_options(tmp_path: Path, source: Loader) -> None:
