@@ -196,7 +196,13 @@ class FlightTable:
 
     @contextmanager
     def board(
-        self, key: Key, label: str, produce: Callable[[Flight[T]], Awaitable[T]], progress: Callable[[], Any]
+        self,
+        key: Key,
+        label: str,
+        produce: Callable[[Flight[T]], Awaitable[T]],
+        progress: Callable[[], Any],
+        *,
+        born: int = 0,
     ) -> Generator[tuple[Flight[T], bool]]:
         """Take part in the flight of ``key`` for a ``with`` block without waiting for its end; otherwise as :meth:`run`.
 
@@ -204,7 +210,7 @@ class FlightTable:
         begins; that must not wait.
         """
         aboard = _aboard.get()  # the block may end in another context: an async generator's clean-up has one of its own
-        flight, leads = self._enter(key, label, None, aboard, progress)
+        flight, leads = self._enter(key, label, None, aboard, progress, born)
         if leads:
             self._depart(flight, produce)
         try:

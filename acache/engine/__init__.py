@@ -31,6 +31,7 @@ from acache.engine.plan import Step as Step
 from acache.engine.plan import Verb as Verb
 from acache.engine.plan import plan as plan
 from acache.engine.plan import step as step
+from acache.engine.storing import refuse_unrepeatable as refuse_unrepeatable
 
 __all__ = (
     "Batcher",
@@ -62,6 +63,7 @@ __all__ = (
     "look_up_many",
     "plan",
     "put_many",
+    "refuse_unrepeatable",
     "run_many",
     "step",
 )

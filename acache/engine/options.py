@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy as copying
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, cast, get_args
@@ -31,7 +32,7 @@ Coder: TypeAlias = Callable[[Any], Any]
 #: How long a result is good: a duration, or what says so of each result.
 Ttl: TypeAlias = Duration | Callable[[Any], Duration | None]
 #: Exceptions that are results: types, or types and how long each is good.
-CacheExceptions: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Mapping[type[Exception], Duration | None]
+CacheExceptions: TypeAlias = type[Exception] | Collection[type[Exception]] | Mapping[type[Exception], Duration | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class Options:
         check_callable("store_if", label, store_if)
         check_callable("custom_result_encoder", label, encoder)
         check_callable("custom_result_decoder", label, decoder)
+        if not isinstance(finish_in_background, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
+            raise ConfigurationError("finish_in_background", f"{label} needs True or False")
         options = cls(
             ttl=ttl if callable(ttl) else as_seconds(ttl),
             jitter=as_seconds(jitter, "jitter") or 0.0,
@@ -196,6 +199,8 @@ class Options:
             raise ConfigurationError("early_refresh", f"{label} has no ttl= to be earlier than")
         if timing.idle is not None and ends is not None and timing.idle >= ends:
             raise ConfigurationError("idle", f"{label}: it must be less than the ttl, or it never ends anything")
+        if self.finish_in_background and not self.has_limits:
+            raise ConfigurationError("finish_in_background", f"{label} has no timeout= after which it could go on")
         if None not in {self.timeout, self.soft_timeout} and cast("float", self.soft_timeout) >= cast(
             "float", self.timeout
         ):
@@ -222,25 +227,27 @@ def _one_of(option: str, value: str | None, choices: Any) -> Any:
 def _positive(option: str, value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ConfigurationError(option, "expected a number above 0; 1 is usual, more is earlier")
     return float(value)
 
 
 def _exceptions(given: CacheExceptions | None, ttl: Ttl | None) -> Mapping[type[Exception], float | None]:
-    ttls: dict[Any, Any] = {}
-    if isinstance(given, Mapping):
-        ttls = {kind: as_seconds(ttl, "cache_exceptions") for kind, ttl in given.items()}
-    elif given is not None:
-        if callable(ttl):
-            raise ConfigurationError("cache_exceptions", "with a callable ttl, give each its own: {ValueError: '10s'}")
-        ttls = dict.fromkeys(given if isinstance(given, tuple) else (given,), as_seconds(ttl))
-    for kind in ttls:
+    if given is None:
+        return MappingProxyType({})
+    # No iterator: cache_with() builds the same options again.
+    kinds = tuple(cast("Collection[Any]", given)) if isinstance(given, Collection) else (given,)
+    for kind in kinds:  # before anything else: what is no class need not be hashable
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             raise ConfigurationError(
                 "cache_exceptions", "expected subclasses of Exception, or a mapping of them to their ttl"
             )
-    return MappingProxyType(ttls)
+    if isinstance(given, Mapping):
+        ttls = cast("Mapping[type[Exception], Duration | None]", given)
+        return MappingProxyType({kind: as_seconds(ttls[kind], "cache_exceptions") for kind in kinds})
+    if callable(ttl):
+        raise ConfigurationError("cache_exceptions", "with a callable ttl, give each its own: {ValueError: '10s'}")
+    return MappingProxyType(dict.fromkeys(kinds, as_seconds(ttl)))
 
 
 _NAMES = frozenset(inspect.signature(Options.build).parameters) - {"label", "encoder", "decoder", "typed"}

@@ -183,8 +183,17 @@ async def follow(engine: Engine, call: Call, source: Source, limit: int) -> Asyn
     """
     given = 0
     while True:
+        try:
+            born = await engine.groups.board(call)
+        except Exception:
+            engine._report(call, "failed")
+            raise
         with engine.flights.board(
-            call.key, call.label, lambda flight: _produce(engine, call, flight, source), lambda: Recording(limit)
+            call.key,
+            call.label,
+            lambda flight: _produce(engine, call, flight, source),
+            lambda: Recording(limit),
+            born=born,
         ) as (flight, leads):
             recording: Recording = flight.progress
             try:
@@ -211,8 +220,9 @@ async def follow(engine: Engine, call: Call, source: Source, limit: int) -> Asyn
 async def record_alone(engine: Engine, call: Call, source: Source, limit: int) -> AsyncGenerator[Any, None]:
     """Yield what ``source()`` yields, and store it over what is there when that has come to its end."""
     chunks: list[Any] = []
-    size, cost, origin = 0, 0.0, Origin(call.factors())
+    size, cost = 0, 0.0
     try:
+        origin = await engine.groups.begin(call)
         async with call.place(), aclosing(source()) as generator:
             while True:
                 started = engine.clock.monotonic()
@@ -226,8 +236,8 @@ async def record_alone(engine: Engine, call: Call, source: Source, limit: int) -
                 else:
                     chunks.clear()
                 yield chunk
-        wanted = size <= limit and engine._storing.wants(call, chunks)
-        stored = wanted and await engine._storing.store_over(call, chunks, cost, origin)
+        complete = _completed(engine, call, chunks, origin) if size <= limit else None
+        stored = complete is not None and await engine._storing.store_over(call, chunks, cost, complete)
     except Exception:
         engine._report(call, "failed")
         raise
@@ -241,7 +251,7 @@ async def _produce(engine: Engine, call: Call, flight: Flight[Found], source: So
         if found is not None and found.freshness.is_served:
             recording.replay(found, await engine._decode(call, found.value))
             return found
-        origin = Origin(call.factors())
+        origin = await engine.groups.begin(call, flight)
         async with call.place():
             cost = await _run(engine, flight, recording, source)
         flight.landing = True
@@ -274,7 +284,8 @@ async def _store(
     engine: Engine, call: Call, flight: Flight[Found], chunks: list[Any], cost: float, origin: Origin
 ) -> bool:
     """Store a stream that has come to its end."""
-    if not engine._storing.wants(call, chunks):
+    complete = _completed(engine, call, chunks, origin)
+    if complete is None:
         return False
     try:
         stored = await engine._storing.encode(call, chunks)
@@ -282,10 +293,15 @@ async def _store(
             deferral = Deferral.of(stored)
             del stored
             stored = await engine._storing.final(call, deferral)
-        entry = engine._storing.entry(call, chunks, stored, cost, origin)
+        entry = engine._storing.entry(call, chunks, stored, cost, complete)
         return await engine._storing.publish(call, entry, flight.holds, replace=True) is Written.NEW
     except CustomResultEncoderRequiredError:
         if call.options.on_unencodable == "raise":
             raise
         engine._storing.warn_unencodable(call.label)
         return False
+
+
+def _completed(engine: Engine, call: Call, chunks: list[Any], origin: Origin) -> Origin | None:
+    """Return with what a stream that has come to its end is stored; ``None``: it is not."""
+    return engine.groups.complete(call, chunks, origin) if engine._storing.wants(call, chunks) else None

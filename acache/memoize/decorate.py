@@ -165,6 +165,8 @@ class StandIn:
     find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None
     #: How many bytes are stored at most of what an async generator function yields.
     stream_limit: int | None = None
+    #: Makes what callers see of the function with other options; ``None``: as for any other.
+    present: Callable[[Memoized], Any] | None = None
 
 
 @final
@@ -263,8 +265,9 @@ class Studio:
             hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),
             skip_self=_first_parameter(function) in ignore,
             tags=None if tags is None else TagRecipe(recipe.identity, tags),
+            stream_limit=None if stand_in is None else stand_in.stream_limit,
+            present=self._face if stand_in is None or stand_in.present is None else stand_in.present,
         )
-        memoized.stream_limit = None if stand_in is None else stand_in.stream_limit
         self.registry.add(memoized)
         return memoized
 

@@ -36,7 +36,7 @@ from acache.tiers.eviction import DEAD
 from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key
 
-__all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared")
+__all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared", "is_coroutine_function")
 
 #: What a memoized function has besides being callable.
 FACE_METHODS: Final = (
@@ -57,7 +57,7 @@ FACE_METHODS: Final = (
 )
 
 #: What functions have too that are called otherwise: over many keys, and with streams for results.
-ENTRY_METHODS: Final = tuple(name for name in FACE_METHODS if name.startswith("cache_") and name != "cache_with")
+ENTRY_METHODS: Final = tuple(name for name in FACE_METHODS if name.startswith("cache_"))
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -94,20 +94,20 @@ class Memoized:
         find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None,
         raw: Callable[..., Any] | None = None,
         tags: TagRecipe | None = None,
+        stream_limit: int | None = None,
+        present: Callable[[Memoized], Any],
     ) -> None:
         self.function = function
         #: What was decorated; ``function`` may carry out its calls in its place.
         self.raw = function if raw is None else raw
         #: How many bytes of a stream are stored at most; ``None``: its results are no streams.
-        self.stream_limit: int | None = None
-        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - asks how it is called, not whether
-        )
+        self.stream_limit = stream_limit
+        self.is_async = is_coroutine_function(function)
         self.verb: Verb = verb
         self.recipe = recipe
         self.options = options
         #: The options as they were given, for those who change some of them.
-        self._given = given
+        self.given = given
         self.schema = schema
         self.engine = engine
         self.gate = gate
@@ -118,6 +118,8 @@ class Memoized:
         self._find = find
         self._params_encoder = params_encoder
         self._tags = tags
+        #: Makes what callers see of this function, or of it with other options.
+        self._present = present
         self.aio = async_face(self, hot=hot)
         self.sync = sync_face(self, hot=hot)
 
@@ -155,17 +157,24 @@ class Memoized:
                 encoder=options.encoder if encoder is None else encoder,
                 decoder=options.decoder if decoder is None else decoder,
             ),
+            self.given,
             self.schema if schema is None else check_schema(label, schema),
             self._params_encoder if params_encoder is None else params_encoder,
         )
 
-    def _copy(self, options: Options, schema: IsolationSchema, params_encoder: Callable[..., Any] | None) -> Memoized:
+    def _copy(
+        self,
+        options: Options,
+        given: Mapping[str, Any],
+        schema: IsolationSchema,
+        params_encoder: Callable[..., Any] | None,
+    ) -> Memoized:
         return Memoized(
             self.function,
             verb=self.verb,
             recipe=self.recipe,
             options=options,
-            given=self._given,
+            given=given,
             schema=schema,
             params_encoder=params_encoder,
             engine=self.engine,
@@ -176,6 +185,8 @@ class Memoized:
             find=self._find,
             raw=self.raw,
             tags=self._tags,
+            stream_limit=self.stream_limit,
+            present=self._present,
         )
 
     # --- keys -----------------------------------------------------------------------------------------------------
@@ -407,10 +418,10 @@ class Memoized:
 
     # --- plain ----------------------------------------------------------------------------------------------------
 
-    def cache_with(self, **options: Any) -> Callable[..., Any]:
+    def cache_with(self, **options: Any) -> Any:
         """Return the function as it would be with other options for keeping results: ``f.cache_with(ttl="5s")(x)``.
 
-        Keys, entries and flights are the same. Raises :class:`~acache.exceptions.ConfigurationError` for an option that is not about
+        It has all that the function has; keys, entries and flights are the same. Raises :class:`~acache.exceptions.ConfigurationError` for an option that is not about
         keeping results, or that cannot be.
         """
         unknown = sorted(options.keys() - Options.names())
@@ -418,10 +429,10 @@ class Memoized:
             raise ConfigurationError(
                 unknown[0], f"it cannot be changed for one call; these can: {', '.join(sorted(Options.names()))}"
             )
-        built = Options.build(self.recipe.label, **{**self._given, **options})
+        given = {**self.given, **options}
+        built = Options.build(self.recipe.label, **given)
         self.engine.check(self.recipe.label, built)
-        other = self._copy(built, self.schema, self._params_encoder)
-        return other.aio if self.is_async else other.sync
+        return self._present(self._copy(built, given, self.schema, self._params_encoder))
 
     def cache_key(self, *args: Any, **kwargs: Any) -> str:
         """Return the key of a call: 64 hex digits."""
@@ -448,6 +459,12 @@ class Memoized:
             "copy": self.options.copy,
             "tags": None if self._tags is None else self._tags.given,
         }
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Tell whether calling ``function``, which may be an object, makes a coroutine."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - asks how it is called, not whether
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 async def _compute_there(run_here: RunHere, body: Callable[[], Any]) -> Any:

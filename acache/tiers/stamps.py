@@ -81,9 +81,17 @@ class Stamps:
         """Return the highest stamp among ``tags``."""
         return self._newest_now(stamp_names(namespace, tags)) or 0
 
+    def newest_now(self, namespace: str, tags: Iterable[str]) -> int | None:
+        """Do as :meth:`newest`, or return ``None`` if that needs waiting. Never waits."""
+        return self._newest_now(stamp_names(namespace, tags))
+
     async def now(self) -> int:
         """Return the number that what begins now is born with."""
         return self.latest
+
+    def now_now(self) -> int | None:
+        """Do as :meth:`now`, or return ``None`` if that needs waiting. Never waits."""
+        return None if self._newest_now((), fresh=True) is None else self.latest
 
     async def stamp(self, namespace: str, tags: Iterable[str]) -> None:
         """Kill what has one of ``tags`` and was born before."""
@@ -145,7 +153,7 @@ class SharedStamps(Stamps):
 
     async def now(self) -> int:
         """Return the number that what begins now is born with."""
-        if self._newest_now((), fresh=True) is None:
+        if self.now_now() is None:
             await in_thread(self._newest_here, (), True)
         return self.latest
 

@@ -26,6 +26,9 @@ from acache.exceptions import (
 
 shared = FastCache(MemoryTier())
 
+#: What is asked of a function with other options, as of the function itself.
+METHODS = ("cache_get", "cache_set", "cache_with", "cache_info", "aio", "sync")
+
 
 @dataclass(frozen=True)
 class Point:
@@ -402,3 +405,27 @@ async def test_a_wrong_call_is_the_functions_own_error(cache: FastCache) -> None
         await f()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="nope"):
         await f(1, nope=2)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+
+async def test_a_function_with_other_options_has_all_that_the_function_has() -> None:
+    """cache_with() returns a memoized function, or method, whose methods go by its options; options add up."""
+    cache = FastCache(MemoryTier())
+
+    @cache.memoize(ttl=100)
+    async def f(x: int) -> int:
+        return x
+
+    brief = f.cache_with(ttl=5).cache_with(jitter=1)
+    plus = Point(1).plus.cache_with(ttl=5)
+    for other in (brief, plus):
+        assert all(callable(getattr(other, name)) for name in METHODS)
+        assert inspect.iscoroutinefunction(other)
+    assert brief.cache_parameters()["ttl"] == 5
+    assert f.cache_parameters()["ttl"] == 100
+    assert await brief.cache_set(7, 1)
+    assert await f(1) == 7
+    assert (await cache.get(brief, ((1,), {}))) == (await f.cache_get(1))
+    assert await plus.cache_set(7, 1)
+    assert await Point(1).plus(1) == 7
+    assert await plus.cache_invalidate(1)
+    assert await plus(1) == 2
