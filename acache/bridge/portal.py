@@ -18,6 +18,7 @@ import anyio
 import anyio.from_thread
 
 from acache.exceptions import BridgeError
+from acache.mutexes import make_mutex
 
 __all__ = ("GRACE", "in_event_loop", "is_exiting", "run_soon")
 
@@ -120,7 +121,7 @@ class _Here(threading.local):
 
 _here: Final = _Here()
 _portals: Final[dict[int, _Portal]] = {}
-_starting = threading.RLock()
+_starting: Final = make_mutex()
 _exiting = False
 
 
@@ -152,8 +153,6 @@ def _stop_portals() -> None:
 
 def _forget_portals() -> None:
     # Their threads do not exist in the child. Their loops must not be closed there: the selector is the parent's too.
-    global _starting  # noqa: PLW0603 - another thread may have held it at the moment of the fork
-    _starting = threading.RLock()
     _portals.clear()
     _here.level = 0
     _here.forked = True

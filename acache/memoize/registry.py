@@ -7,7 +7,6 @@ it would be served the first one's results.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, final
@@ -16,6 +15,7 @@ from acache.exceptions import ConfigurationError, DuplicateIdentityError
 from acache.keys import KeyRecipe, differs, fingerprint
 from acache.locks import Limiter
 from acache.memoize.function import Memoized
+from acache.mutexes import make_mutex
 from acache.stats import CacheInfo, CallCounters
 
 __all__ = ("Registry", "add_infos")
@@ -26,7 +26,7 @@ class Registry:
     """The functions memoized on one cache."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
+        self._mutex = make_mutex()
         self._counters: dict[str, tuple[str, CallCounters]] = {}
         self._fingerprints: dict[str, str] = {}
         self._limiters: dict[tuple[str, int], Limiter] = {}
