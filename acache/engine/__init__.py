@@ -24,6 +24,7 @@ from acache.engine.options import OnUnencodable as OnUnencodable
 from acache.engine.options import Options as Options
 from acache.engine.options import StoreIf as StoreIf
 from acache.engine.options import Ttl as Ttl
+from acache.engine.options import check_callable as check_callable
 from acache.engine.plan import Mode as Mode
 from acache.engine.plan import Route as Route
 from acache.engine.plan import Step as Step
@@ -56,6 +57,7 @@ __all__ = (
     "Timing",
     "Ttl",
     "Verb",
+    "check_callable",
     "find_many",
     "look_up_many",
     "plan",

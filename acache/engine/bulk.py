@@ -49,14 +49,14 @@ async def find_many(engine: Engine, calls: Sequence[Call]) -> dict[Key, tuple[En
     if not calls:
         return {}
     by_key = {call.key: call for call in calls}
-    codec, depth = calls[0].options.codec, engine._depth()
+    codec = calls[0].options.codec
     found: dict[Key, tuple[Entry, Tier]] = {}
     if not calls[0].options.timing.is_plain:
         found = await engine.chain.find_many(
-            by_key, codec, depth, lambda key, entry: engine._judge(by_key[key], entry) is Freshness.FRESH
+            by_key, codec, lambda key, entry: engine.looking.freshness(by_key[key], entry) is Freshness.FRESH
         )
     rest = [key for key in by_key if key not in found]
-    return found | await engine.chain.find_many(rest, codec, depth) if rest else found
+    return found | await engine.chain.find_many(rest, codec) if rest else found
 
 
 async def look_up_many(engine: Engine, calls: Sequence[Call], route: Route) -> list[Hit[Any] | None]:

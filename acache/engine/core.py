@@ -25,6 +25,7 @@ from acache.engine.freshness import Freshness, Timing, touched
 from acache.engine.groups import Groups, Origin
 from acache.engine.host import HostFlights
 from acache.engine.judging import Judge
+from acache.engine.looking import Looking
 from acache.engine.options import Options
 from acache.engine.patience import end, is_done_within
 from acache.engine.plan import Mode, Route, Step, Verb, plan, step
@@ -72,6 +73,7 @@ class Engine:
         self._resting = Resting()
         self._refreshing: set[Key] = set()
         self.judge = Judge(self.clock)
+        self.looking = Looking(chain, self.judge)
 
     def check(self, label: str, options: Options, *, tagged: bool = False) -> None:
         """Raise :class:`~acache.exceptions.ConfigurationError` when the tiers cannot give what ``options`` ask."""
@@ -91,6 +93,7 @@ class Engine:
 
         Raises what the computation raises; :class:`~acache.exceptions.ReplayMissError` for a replay that finds nothing, and
         :class:`~acache.exceptions.StrictDeterministicCachingKeyNotFoundError` for any call of a strict cache;
+        :class:`~acache.exceptions.DeterminismLostError` for what workers cannot agree on, which is all that is not stored when nothing may be;
         :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a result no tier can encode;
         :class:`~acache.exceptions.RecursiveCallError` for a call that waits for itself.
         """
@@ -99,7 +102,7 @@ class Engine:
         if route is Route.READ:
             call = dataclasses.replace(call, stores=False)
         hit = None if route is Route.REFUSE else self.peek(call)
-        if hit is None and route in {Route.REPLAY, Route.STRICT}:
+        if hit is None and route in {Route.REPLAY, Route.STRICT, Route.AGREED}:
             hit = await self._find(call)
         return await self._carry_out(call, route, self._step(call, route, hit), hit)
 
@@ -110,7 +113,7 @@ class Engine:
             self._refresh(call)
         if hit is None or step is Step.REFUSE:
             self._report(call, "missed")
-            raise self._strict_miss(call) if route is Route.STRICT else ReplayMissError(call.label, call.key)
+            raise self._miss(call, route)
         return await self._serve(call, hit)
 
     def run_now(self, call: Call, route: Route) -> tuple[bool, Any]:
@@ -129,7 +132,7 @@ class Engine:
 
     def peek(self, call: Call) -> Found | None:
         """Look where looking needs no waiting: into memory, and at what the kernel has of a file."""
-        found = self.chain.find_now(call.key, call.options.codec, self._depth())
+        found = self.chain.find_now(call.key, call.options.codec)
         return None if found is None else self._found(call, *found)
 
     def _step(self, call: Call, route: Route, found: Found | None) -> Step:
@@ -150,7 +153,7 @@ class Engine:
         if found is None or not found.freshness.is_served:
             self._report(call, "missed", action="get")
             if route is Route.STRICT:
-                raise self._strict_miss(call)
+                raise self._miss(call, route)
             return None
         value = found.value if isinstance(found.value, Failure) else await self._decode(call, found.value)
         self._report(call, "hit", found, action="get")
@@ -168,8 +171,8 @@ class Engine:
     async def _prolong(self, call: Call, renew: Callable[[Entry], Awaitable[Entry]]) -> bool:
         """Store an entry with other times, unless its key is changed meanwhile; tell whether it was stored."""
         with self.chain.watching(call.key) as watch:
-            found = await self._find_entry(call)
-            if found is None or not self._judge(call, found[0]).is_served:
+            found = await self.looking.find(call)
+            if found is None or not self.looking.freshness(call, found[0]).is_served:
                 return False
             renewed = await renew(found[0])
             return await self._storing.publish(call, renewed, lambda: watch.fresh, replace=True) is Written.NEW
@@ -199,17 +202,26 @@ class Engine:
         return written is Written.NEW
 
     async def explain(self, call: Call, prefixes: tuple[str, ...]) -> Explanation:
-        """Say whether a call is stored and, if not, which entry comes nearest. See :mod:`acache.engine.explain`."""
-        return await explain(self.chain, call.label, call.key, call.factors(), prefixes)
+        """Say whether a call would be served and, if not, which entry comes nearest. See :mod:`acache.engine.explain`.
+
+        Nothing is brought nearer by looking, or counts as used.
+        """
+        found = await self.looking.look(call, fills=False)
+        hit = found is not None and self.looking.freshness(call, found[0]).is_served
+        return await explain(self.chain, call, prefixes, hit=hit)
 
     async def remove(self, key: Key) -> bool:
         """Remove one entry; what is being computed for it now is not stored."""
         self.flights.invalidate(key)
+        if self.determinism is not None:
+            self.determinism.usage.forget(key)
         return await self.chain.remove(key)
 
     async def clear(self, prefix: str = "") -> None:
         """Remove every entry whose key begins with ``prefix``; what is being computed for them now is not stored."""
         self.flights.invalidate_all(prefix)
+        if self.determinism is not None:
+            self.determinism.usage.forget_all(prefix)
         await self.chain.clear(prefix=prefix)
         await self.groups.forget(prefix)
 
@@ -412,34 +424,24 @@ class Engine:
 
     # --- serving --------------------------------------------------------------------------------------------------
 
-    def _depth(self) -> int | None:
-        return None if self.determinism is None else self.determinism.depth()
-
-    def _strict_miss(self, call: Call) -> Exception:
-        detail = "" if self.determinism is None else self.determinism.why_missing()
-        return StrictDeterministicCachingKeyNotFoundError(call.label, call.key, detail)
+    def _miss(self, call: Call, route: Route) -> Exception:
+        """Return what a call raises that is not stored and must not be computed."""
+        if route is Route.AGREED:
+            return DeterminismLostError(call.label, call.key)
+        if route is not Route.STRICT or self.determinism is None:
+            return ReplayMissError(call.label, call.key)
+        return StrictDeterministicCachingKeyNotFoundError(call.label, call.key, self.determinism.why_missing())
 
     async def _find(self, call: Call) -> Found | None:
-        found = await self._find_entry(call)
+        found = await self.looking.find(call)
         return None if found is None else self._found(call, *found)
-
-    async def _find_entry(self, call: Call) -> tuple[Entry, Tier] | None:
-        """Look into the tiers for what is fresh, and then for what there is."""
-        if call.find is not None:
-            return await call.find(call)
-        key, codec, depth = call.key, call.options.codec, self._depth()
-        if not call.options.timing.is_plain:
-            fresh = await self.chain.find(key, codec, depth, lambda entry: self._judge(call, entry) is Freshness.FRESH)
-            if fresh is not None:
-                return fresh
-        return await self.chain.find(key, codec, depth)
 
     def _found(self, call: Call, entry: Entry, tier: Tier) -> Found:
         if self.determinism is not None:
-            self.determinism.used[call.key] = call.options.codec
+            self.determinism.usage.note(call.key, call.options.codec, entry)
         if settings().debug_mutation and tier is self.chain.memory and call.options.shares:
             self._storing.witness.look(call.label, call.key, entry)
-        freshness = self._judge(call, entry)
+        freshness = self.looking.freshness(call, entry)
         if call.options.timing.idle is not None and freshness is Freshness.FRESH:
             self._use(call, entry, call.options.timing)
         hit = tier.hit(entry)
@@ -457,9 +459,6 @@ class Engine:
 
         if any(tier is not self.chain.memory for tier in self.chain.tiers):
             self._background.start(partial(self._prolong, call, renew), f"acache:touch {call.label}")
-
-    def _judge(self, call: Call, entry: Entry) -> Freshness:
-        return self.judge.freshness(call.options.timing, entry, call.used)
 
     async def _serve(self, call: Call, found: Found) -> Any:
         if isinstance(found.value, Failure):

@@ -18,7 +18,7 @@ from acache.exceptions import (
     CustomResultEncoderRequiredError,
 )
 
-__all__ = ("CacheExceptions", "CopyMode", "FlightLevel", "OnUnencodable", "Options", "StoreIf", "Ttl")
+__all__ = ("CacheExceptions", "CopyMode", "FlightLevel", "OnUnencodable", "Options", "StoreIf", "Ttl", "check_callable")
 
 #: ``process``: one computation for all tasks, loops and threads; ``host``: for all processes that share the disk tier.
 FlightLevel: TypeAlias = Literal["process", "host"]
@@ -92,9 +92,9 @@ class Options:
             raise CustomResultDecoderRequiredError(label)
         if decoder is not None and encoder is None:
             raise CustomResultEncoderRequiredError(label, "it has a custom_result_decoder= and no encoder")
-        for option, value in (("store_if", store_if), ("custom_result_encoder", encoder)):
-            if value is not None and not callable(value):
-                raise ConfigurationError(option, f"{label} needs a callable here, not {type(value).__name__}")
+        check_callable("store_if", label, store_if)
+        check_callable("custom_result_encoder", label, encoder)
+        check_callable("custom_result_decoder", label, decoder)
         options = cls(
             ttl=ttl if callable(ttl) else as_seconds(ttl),
             jitter=as_seconds(jitter, "jitter") or 0.0,
@@ -174,6 +174,11 @@ class Options:
                 f"{label}: a deterministic cache keeps what was stored first; idle=, refreshes, stale results "
                 "and cache_exceptions= would divide its workers",
             )
+        if agrees and (self.store_if is not None or self.on_unencodable == "warn"):
+            raise ConfigurationError(
+                "memoize",
+                f"{label}: workers agree on what is stored, and store_if= and on_unencodable='warn' return what is not",
+            )
 
     def _refuse_contradictions(self, label: str) -> None:
         timing = self.timing
@@ -199,6 +204,12 @@ class Options:
             raise ConfigurationError(
                 "soft_timeout", f"{label} keeps no stale results to serve: give stale_ttl= or stale_on_error="
             )
+
+
+def check_callable(option: str, label: str, value: object) -> None:
+    """Raise :class:`~acache.exceptions.ConfigurationError` for a ``value`` that cannot be called; ``None`` is none."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(option, f"{label} needs a callable here, not {type(value).__name__}")
 
 
 def _one_of(option: str, value: str | None, choices: Any) -> Any:

@@ -93,6 +93,11 @@ class Shelf:
         self._stays = False
         self.ledger: Final = Ledger(self._files, lambda: (self._root or self._open()).handle)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether what needs an open directory, and no more, will not block."""
+        return self._root is not None
+
     def close(self) -> None:
         """Let go of the directory; it is opened again when it is needed again. Threads at work finish with theirs."""
         self._root = None

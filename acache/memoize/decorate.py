@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, f
 
 from acache.clock import Duration
 from acache.codecs import Codec
-from acache.context import DEFAULT_SCHEMA, IsolationSchema, Scope, on_reprobe
+from acache.context import DEFAULT_SCHEMA, IsolationSchema, Scope, check_schema, on_reprobe
 from acache.engine import (
     CacheExceptions,
     Call,
@@ -21,6 +21,7 @@ from acache.engine import (
     StoreIf,
     Ttl,
     Verb,
+    check_callable,
 )
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys import KeyRecipe, TagRecipe, Tags
@@ -241,7 +242,9 @@ class Studio:
         tags = options.get("tags")
         self.engine.check(recipe.label, built, tagged=tags is not None)
         memory = self.engine.chain.memory
-        schema = _schema(recipe.label, options.get("ischema"))
+        check_callable("custom_params_encoder", recipe.label, encoder)
+        schema = options.get("ischema")
+        schema = DEFAULT_SCHEMA if schema is None else check_schema(recipe.label, schema)
         memoized = Memoized(
             function if stand_in is None else stand_in.function,
             verb=verb,
@@ -252,7 +255,7 @@ class Studio:
             params_encoder=encoder,
             engine=self.engine,
             gate=self._gate(schema),
-            counters=self.registry.admit(recipe, function, trusted=key is not None),
+            counters=self.registry.admit(recipe, trusted=key is not None),
             limiter=self.registry.limiter(recipe, options.get("max_concurrency")),
             find=None if stand_in is None else stand_in.find,
             raw=function,
@@ -307,14 +310,6 @@ def _refuse_generators(function: Any) -> None:
 
 def _name(function: Any) -> str:
     return str(getattr(function, "__qualname__", type(function).__name__))
-
-
-def _schema(label: str, schema: IsolationSchema | None) -> IsolationSchema:
-    if schema is None:
-        return DEFAULT_SCHEMA
-    if not isinstance(schema, IsolationSchema):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
-        raise ConfigurationError("ischema", f"{label} needs an IsolationSchema, not a {type(schema).__name__}")
-    return schema
 
 
 def _first_parameter(function: Any) -> str | None:

@@ -18,12 +18,13 @@ from acache.bridge import RunHere, drive, in_event_loop, run_sync
 from acache.context import (
     Isolation,
     IsolationSchema,
+    check_schema,
     current_scope,
     isolation,
     isolation_here,
     isolation_now,
 )
-from acache.engine import Call, Costed, Engine, Explanation, Failure, Options, Route, Tagging, Verb
+from acache.engine import Call, Costed, Engine, Explanation, Failure, Options, Route, Tagging, Verb, check_callable
 from acache.exceptions import BridgeError, ConfigurationError
 from acache.flight import LeaderLost
 from acache.keys import KeyRecipe, TagRecipe
@@ -138,13 +139,25 @@ class Memoized:
         encoder: Callable[[Any], Any] | None = None,
         decoder: Callable[[Any], Any] | None = None,
     ) -> Memoized:
-        """Return this function with other forms and coders, where they are given."""
+        """Return this function with other forms and coders, where they are given.
+
+        Raises :class:`~acache.exceptions.ConfigurationError`, naming the option, for what is none.
+        """
         if schema is None and params_encoder is None and encoder is None and decoder is None:
             return self
-        options = replace(
-            self.options, encoder=encoder or self.options.encoder, decoder=decoder or self.options.decoder
+        label, options = self.recipe.label, self.options
+        check_callable("custom_params_encoder", label, params_encoder)
+        check_callable("custom_result_encoder", label, encoder)
+        check_callable("custom_result_decoder", label, decoder)
+        return self._copy(
+            replace(
+                options,
+                encoder=options.encoder if encoder is None else encoder,
+                decoder=options.decoder if decoder is None else decoder,
+            ),
+            self.schema if schema is None else check_schema(label, schema),
+            self._params_encoder if params_encoder is None else params_encoder,
         )
-        return self._copy(options, schema or self.schema, params_encoder or self._params_encoder)
 
     def _copy(self, options: Options, schema: IsolationSchema, params_encoder: Callable[..., Any] | None) -> Memoized:
         return Memoized(
@@ -346,7 +359,7 @@ class Memoized:
     async def cache_set(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call, over what is there; tell whether it was stored."""
         started, route = self.now(), self._route()
-        if route in {Route.BYPASS, Route.READ}:
+        if not route.stores:
             return False
         prepared = await self.prepare(args, kwargs)
         return await self.engine.put(self._call(prepared, _never, started), value, route, replace=True)
@@ -354,7 +367,7 @@ class Memoized:
     async def cache_insert(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call that has none; tell whether it was stored."""
         started, route = self.now(), self._route()
-        if route in {Route.BYPASS, Route.READ}:
+        if not route.stores:
             return False
         prepared = await self.prepare(args, kwargs)
         return await self.engine.put(self._call(prepared, _never, started), value, route, replace=False)
@@ -384,7 +397,7 @@ class Memoized:
 
     async def cache_touch(self, *args: Any, **kwargs: Any) -> bool:
         """Let the time of a call's entry begin anew, as if it had just been made; tell whether there was one."""
-        if self._route() in {Route.BYPASS, Route.READ}:
+        if not self._route().stores:
             return False
         return await self.engine.touch(self._call(await self.prepare(args, kwargs), _never))
 

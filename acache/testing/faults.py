@@ -13,9 +13,10 @@ from acache.testing.gate import Gate
 from acache.tiers.base import Tier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from acache.codecs import Codec
+    from acache.locks import Lockable, LockRank
     from acache.types import Entry, Key, Written
 from acache.mutexes import make_mutex
 
@@ -123,6 +124,10 @@ class FaultyTier(Tier):
     def lock(self, timeout: float | None = None) -> AbstractAsyncContextManager[object]:
         """Hold the wrapped tier's lock."""
         return self.tier.lock(timeout)
+
+    async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
+        """Say what the wrapped tier locks."""
+        return await self.tier.ranked_locks()
 
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
         await self._meet("read", key)

@@ -29,7 +29,7 @@ from acache.codecs import Codec
 from acache.events import Events, TierEvent, TierOperation, TierOutcome
 from acache.exceptions import CacheError, ConfigurationError, ValueDecodingError
 from acache.keys import encode_key
-from acache.locks import Lock, acquire_lock
+from acache.locks import Lock, Lockable, LockRank, acquire_lock, rank_of
 from acache.stats import TierCounters, TierStatistics
 from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key, Missing, Written
@@ -152,6 +152,10 @@ class Tier(ABC):
         ``timeout`` is in seconds, as :func:`acache.locks.acquire_lock` takes it.
         """
         return acquire_lock(self._lock, timeout)
+
+    async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
+        """Say what :meth:`lock` locks, for :func:`acache.locks.acquire_many_locks`."""
+        return {rank_of(self): self}
 
     def statistics(self) -> TierStatistics:
         """Return a frozen copy of the counters."""

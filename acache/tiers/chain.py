@@ -8,19 +8,19 @@ began before a write or removal of its key gives way to it (:class:`Watch`), so 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, final
 
 from acache.codecs import Codec
 from acache.exceptions import CacheError, ConfigurationError
 from acache.keys import encode_key
-from acache.locks import BLOCKING, KeyedLock, acquire_many_locks
+from acache.locks import BLOCKING, KeyedLock, Lockable, LockRank, acquire_many_locks
 from acache.mutexes import make_mutex
 from acache.tiers.base import Tier, count_stored, encoded_keys
 from acache.tiers.memory import MemoryTier
 from acache.types import MISSING, Entry, Hit, Key, Written
 
-__all__ = ("ChainTier", "Watch")
+__all__ = ("ChainTier", "Watch", "in_order")
 
 
 class Watch:
@@ -40,15 +40,22 @@ class Watch:
 class ChainTier(Tier):
     """Use ``tiers`` as one, from the narrowest reach (this process) to the widest. Chains inside are flattened.
 
-    With ``agrees``, what the widest tier could not take is stored nowhere.
+    With ``agrees``, what the widest tier could not take is stored nowhere. ``limit`` says how many tiers, from the narrowest, may
+    be read at the moment; ``None``: all.
+
+    Raises :class:`~acache.exceptions.ConfigurationError` for what is no tier, and for none at all.
     """
 
-    def __init__(self, *tiers: Tier, name: str = "chain", agrees: bool = False) -> None:
-        flat = [part for tier in tiers for part in (tier.tiers if isinstance(tier, ChainTier) else (tier,))]
-        if not flat:
-            raise ConfigurationError("ChainTier", "give it at least one tier")
-        super().__init__(name=name, clock=flat[0].clock)
-        self.tiers: tuple[Tier, ...] = tuple(sorted(dict.fromkeys(flat), key=lambda tier: tier.reach))
+    def __init__(
+        self,
+        *tiers: Tier,
+        name: str = "chain",
+        agrees: bool = False,
+        limit: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.tiers: tuple[Tier, ...] = in_order(tiers)
+        super().__init__(name=name, clock=self.tiers[0].clock)
+        self._limit = limit
         self._writable = tuple(tier for tier in self.tiers if not tier.is_read_only)
         self.agrees = agrees
         self.reach = self.tiers[-1].reach
@@ -88,20 +95,21 @@ class ChainTier(Tier):
         self,
         key: Key,
         codec: Codec | None = None,
-        limit: int | None = None,
         wanted: Callable[[Entry], bool] | None = None,
+        *,
+        fills: bool = True,
     ) -> tuple[Entry, Tier] | None:
-        """Return the live entry and the tier that had it; fill the tiers above. Only the first ``limit`` tiers are asked.
+        """Return the live entry and the tier that had it; fill the tiers above, unless only the answer is wanted.
 
         An entry that is not ``wanted`` is passed over, and replaced by one of a wider tier that is.
         """
         with self.watching(key) as watch:
-            for depth, tier in enumerate(self.tiers[:limit]):
+            for depth, tier in enumerate(self._readable):
                 entry = await self._unless_dead(key, await tier.read(key, codec))
                 if entry is not None and (wanted is None or wanted(entry)):
                     self._counters.hits += 1
                     for above in reversed(self.tiers[:depth]):
-                        if not above.is_read_only:
+                        if fills and not above.is_read_only:
                             await self._fill(above, key, entry, codec, watch, replace=wanted is not None)
                     return entry, tier
         self._counters.misses += 1
@@ -111,7 +119,6 @@ class ChainTier(Tier):
         self,
         keys: Iterable[Key],
         codec: Codec | None = None,
-        limit: int | None = None,
         wanted: Callable[[Key, Entry], bool] | None = None,
     ) -> dict[Key, tuple[Entry, Tier]]:
         """Do as :meth:`find` for each of ``keys``: each tier is asked once, for what no narrower one has."""
@@ -120,7 +127,7 @@ class ChainTier(Tier):
         asked = len(left)
         with ExitStack() as stack:
             watches = {key: stack.enter_context(self.watching(key)) for key in left}
-            for depth, tier in enumerate(self.tiers[:limit]):
+            for depth, tier in enumerate(self._readable):
                 entries = await tier.read_many(left, codec)
                 here = {
                     key: entry
@@ -138,10 +145,10 @@ class ChainTier(Tier):
         self._counters.misses += asked - len(found)
         return found
 
-    def find_now(self, key: Key, codec: Codec | None = None, limit: int | None = None) -> tuple[Entry, Tier] | None:
+    def find_now(self, key: Key, codec: Codec | None = None) -> tuple[Entry, Tier] | None:
         """Do what :meth:`find` does as far as that needs no waiting; ``None`` is not a miss."""
         with self.watching(key) as watch:
-            for depth, tier in enumerate(self.tiers[:limit]):
+            for depth, tier in enumerate(self._readable):
                 entry = tier.read_now(key, codec)
                 if entry is not None and entry is not MISSING and entry.tags:
                     dead = self.stamps.is_dead_now(key, entry)
@@ -155,6 +162,18 @@ class ChainTier(Tier):
                     if depth and self.memory is not None:
                         self._fill_memory(self.memory, key, entry, watch)
                     return entry, tier
+        return None
+
+    async def agreed(self, key: Key, codec: Codec | None = None) -> Entry | None:
+        """Return what all who share the tiers agree on, as far as it may be read: from read-only tiers, then from the widest.
+
+        What a narrower tier holds may have been changed by who shares it. Fills nothing.
+        """
+        fixed = [tier for tier in self._readable if tier.is_read_only]
+        for tier in (*fixed, *reversed(self._readable)):
+            entry = await self._unless_dead(key, await tier.read(key, codec))
+            if entry is not None:
+                return entry
         return None
 
     async def publish(
@@ -181,7 +200,15 @@ class ChainTier(Tier):
         """Hold the locks of all tiers, or none; ``timeout`` seconds bound the whole."""
         return acquire_many_locks(*self.tiers, timeout=timeout)
 
+    async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
+        """Say what :meth:`lock` locks: what its tiers do."""
+        return {rank: part for tier in self.tiers for rank, part in (await tier.ranked_locks()).items()}
+
     # --- the primitives -------------------------------------------------------------------------------------------
+
+    @property
+    def _readable(self) -> tuple[Tier, ...]:
+        return self.tiers[: self._limit()]
 
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
         return await self.read(key, codec)
@@ -250,15 +277,10 @@ class ChainTier(Tier):
     @asynccontextmanager
     async def _holding(self, keys: Collection[Key]) -> AsyncGenerator[None]:
         """Let no other change of ``keys`` happen. All take them in one order, so none waits for another in a circle."""
-        held: list[Key] = []
-        try:
+        async with AsyncExitStack() as stack:
             for key in sorted(keys):
-                await self._writing.acquire(key, BLOCKING)
-                held.append(key)
+                await stack.enter_async_context(self._writing.hold(key, BLOCKING))
             yield
-        finally:
-            for key in held:
-                self._writing.release(key)
 
     async def _is_fixed(self, key: Key, codec: Codec | None) -> bool:
         """Tell whether a tier that cannot be written holds ``key``."""
@@ -273,7 +295,7 @@ class ChainTier(Tier):
         return removed
 
     async def _factors(self, key: Key) -> Mapping[str, str] | None:
-        for tier in self.tiers:
+        for tier in self._readable:
             factors = await tier.factors(key)
             if factors is not None:
                 return factors
@@ -292,7 +314,7 @@ class ChainTier(Tier):
 
     async def _scan(self) -> AsyncGenerator[Key]:
         seen: set[Key] = set()
-        for tier in self.tiers:
+        for tier in self._readable:
             async for key in tier.keys():
                 if key not in seen:
                     seen.add(key)
@@ -378,3 +400,22 @@ class ChainTier(Tier):
         """Let a forked child copy nothing that another thread was reading, and forget who was."""
         self._end_watches(None)
         self._watches.clear()
+
+
+def in_order(tiers: Iterable[Tier]) -> tuple[Tier, ...]:
+    """Return ``tiers``, those of chains one by one, each once, from the narrowest reach to the widest.
+
+    Raises :class:`~acache.exceptions.ConfigurationError` for what is no tier, and for none at all.
+    """
+    flat: list[Tier] = []
+    for tier in tiers:
+        if not _is_tier(tier):
+            raise ConfigurationError("tiers", f"expected tiers such as MemoryTier(), not {type(tier).__name__}")
+        flat += tier.tiers if isinstance(tier, ChainTier) else (tier,)
+    if not flat:
+        raise ConfigurationError("tiers", "give at least one")
+    return tuple(sorted(dict.fromkeys(flat), key=lambda tier: tier.reach))
+
+
+def _is_tier(given: object) -> bool:
+    return isinstance(given, Tier)

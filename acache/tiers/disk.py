@@ -69,7 +69,7 @@ from acache.files import (
     size_of,
 )
 from acache.files.system import REAL_FILES
-from acache.locks import acquire_flock, file_lock
+from acache.locks import Lockable, LockRank, acquire_flock, file_lock, hold_file
 from acache.tiers.base import Tier
 from acache.tiers.stamps import SharedStamps
 from acache.types import MISSING, Entry, Key, Missing, Written
@@ -165,6 +165,11 @@ class DiskTier(Tier):
         async with acquire_flock(file_lock(path), timeout):
             yield
 
+    async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
+        """Say what :meth:`lock` locks: a file, which is also that of other tiers on this directory, in any process."""
+        path = await in_thread(lambda: os.path.realpath(self._shelf.lock_file()))
+        return {(0, path, "", 0): self}
+
     def host_lock(self, key: Key) -> BaseAsyncFileLock:
         """Make the lock of one key among all processes of the host, for :func:`acache.locks.acquire_flock`.
 
@@ -182,7 +187,8 @@ class DiskTier(Tier):
         """
         # The lock's file stays until it is swept: files that come and go with every computation make ext4 search ever
         # longer for a free inode, which slows all creations down, measured 10 to 50 times.
-        async with acquire_flock(await in_thread(self.host_lock, key), timeout):
+        find = self._shelf.key_lock_file
+        async with hold_file(find(key) if self._shelf.is_open else await in_thread(find, key), timeout):
             yield
 
     async def drop_host_lock(self, key: Key) -> bool:

@@ -35,3 +35,21 @@ def test_every_combination(
     else:
         expected = NORMAL[verb]
     assert plan(verb, scope, enabled=enabled, recache=recache, mode=mode) is expected
+
+
+@pytest.mark.parametrize(("verb", "mode", "disabled"), list(product(get_args(Verb), get_args(Mode), [False, True])))
+def test_read_only(verb: Verb, mode: Mode, *, disabled: bool) -> None:
+    """Where nothing may be stored, workers that agree compute nothing either; whoever else computes keeps it to himself."""
+    scope = Scope(disabled=disabled, read_only=True)
+    if disabled:
+        expected = Route.REFUSE if verb == "replay" else Route.BYPASS
+    elif verb == "replay":
+        expected = Route.REPLAY
+    elif mode == "fast":
+        expected = Route.READ if verb == "memoize" else Route.BYPASS
+    else:
+        expected = Route.AGREED if mode == "deterministic" else Route.STRICT
+    assert plan(verb, scope, enabled=True, recache=False, mode=mode) is expected
+    assert plan(verb, scope, enabled=True, recache=False, mode=mode).stores is (
+        expected in {Route.REPLAY, Route.REFUSE, Route.STRICT}
+    )
