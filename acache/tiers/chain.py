@@ -372,7 +372,7 @@ class ChainTier(Tier):
     def watching(self, key: Key) -> Generator[Watch]:
         """Tell, as long as the block lasts, whether ``key`` is what it was: no write or removal of it has begun."""
         watch = Watch()
-        # A finalizer may end other watches of this key in the middle of this, and take their set out of the table.
+        # A finalizer may end other watches of this key in the middle of this, and take their set out of the table: look again.
         with self._mutex:
             while True:
                 watches = self._watches.setdefault(key, set())
@@ -384,8 +384,8 @@ class ChainTier(Tier):
         finally:
             with self._mutex:
                 watches.discard(watch)
-                if self._watches.get(key) is watches and not watches:
-                    del self._watches[key]
+                if not watches and self._watches.get(key) is watches:
+                    self._watches.pop(key, None)  # it may have gone by now
 
     def _end_watches(self, key: Key | None) -> None:
         """Refuse the fills under way for ``key``, or for every key."""
