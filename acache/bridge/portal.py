@@ -18,6 +18,7 @@ import anyio
 import anyio.from_thread
 
 from acache.exceptions import BridgeError
+from acache.mutexes import make_mutex
 
 __all__ = ("GRACE", "in_event_loop", "is_exiting", "run_soon")
 
@@ -165,7 +166,7 @@ _here: Final = _Here()
 _portals: Final[dict[_Portal | None, _Portal]] = {}
 #: Those that serve nobody any more, and have something left to do.
 _leaving: Final[set[_Portal]] = set()
-_starting = threading.RLock()
+_starting: Final = make_mutex()
 _exiting = False
 
 
@@ -201,8 +202,6 @@ def _stop_portals() -> None:
 
 def _forget_portals() -> None:
     # Their threads do not exist in the child. Their loops must not be closed there: the selector is the parent's too.
-    global _starting  # noqa: PLW0603 - another thread may have held it at the moment of the fork
-    _starting = threading.RLock()
     _portals.clear()
     _leaving.clear()
     _here.portal = None

@@ -7,7 +7,6 @@ take part in the flight for as long as they follow: when the last one leaves, th
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Final, final
@@ -19,6 +18,7 @@ from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.groups import Origin
 from acache.exceptions import CustomResultEncoderRequiredError
 from acache.flight import FOREIGN_CHECK, Flight, LeaderLost, wake
+from acache.mutexes import make_mutex
 from acache.tiers.memory import estimate_size
 from acache.types import MISSING, Missing, Written
 
@@ -37,8 +37,7 @@ class Recording:
     def __init__(self, limit: int) -> None:
         self._limit: Final = limit
         self._loop: Final = asyncio.get_running_loop()
-        # Reentrant: the garbage collector may end one who follows in the middle of anything.
-        self._mutex: Final = threading.RLock()
+        self._mutex: Final = make_mutex()
         self._chunks: dict[int, Any] = {}
         self._positions: dict[object, int] = {}
         self._waiting: set[asyncio.Future[Missing | None]] = set()

@@ -8,7 +8,6 @@ change while it runs, and it is still the same function.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from acache.exceptions import ConfigurationError, DuplicateIdentityError
 from acache.keys import KeyRecipe, differs, fingerprint
 from acache.locks import Limiter
 from acache.memoize.function import Memoized
+from acache.mutexes import make_mutex
 from acache.stats import CacheInfo, CallCounters
 
 __all__ = ("Registry", "add_infos")
@@ -28,7 +28,7 @@ class Registry:
     """The functions memoized on one cache."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
+        self._mutex = make_mutex()
         self._counters: dict[str, tuple[str, CallCounters]] = {}
         self._fingerprints: dict[str, str] = {}
         #: The functions that were compared and let in, by key space and address; one that is gone has no entry.

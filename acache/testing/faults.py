@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, final
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from acache.codecs import Codec
     from acache.locks import Lockable, LockRank
     from acache.types import Entry, Key, Written
+from acache.mutexes import make_mutex
 
 __all__ = ("Call", "FaultyTier", "Hang", "Operation")
 
@@ -85,7 +85,7 @@ class FaultyTier(Tier):
         self.stamps = tier.stamps
         self.calls: list[Call] = []
         self._faults: list[_Fault] = []
-        self._planning = threading.Lock()
+        self._planning = make_mutex()
         tier.events.add_parent(self.events)
 
     def fail(

@@ -7,7 +7,6 @@ began before a write or removal of its key gives way to it (:class:`Watch`), so 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, final
@@ -16,6 +15,7 @@ from acache.codecs import Codec
 from acache.exceptions import CacheError, ConfigurationError
 from acache.keys import encode_key
 from acache.locks import BLOCKING, KeyedLock, Lockable, LockRank, acquire_many_locks
+from acache.mutexes import make_mutex
 from acache.tiers.base import Tier, count_stored, encoded_keys
 from acache.tiers.memory import MemoryTier
 from acache.types import MISSING, Entry, Hit, Key, Written
@@ -30,6 +30,10 @@ class Watch:
 
     def __init__(self) -> None:
         self.fresh = True
+
+    def is_fresh(self) -> bool:
+        """Tell."""
+        return self.fresh
 
 
 @final
@@ -63,7 +67,7 @@ class ChainTier(Tier):
         for tier in self.tiers:
             tier.events.add_parent(self.events)
         self._writing: KeyedLock[Key] = KeyedLock()
-        self._mutex = threading.Lock()
+        self._mutex = make_mutex(self._refuse_fills)
         self._watches: dict[Key, set[Watch]] = {}
 
     async def get(self, key: object) -> Hit[Any] | None:
@@ -359,35 +363,43 @@ class ChainTier(Tier):
             count_stored(await tier.write_many(fresh, replace=replace, codec=codec))
 
     def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: Watch, *, replace: bool = False) -> None:
-        with self._mutex:  # no change of the key can come between the check and the write, from any thread
-            if watch.fresh:
-                try:
-                    memory.put(key, entry, replace=replace)
-                except ConfigurationError as error:  # as in _write_through()
-                    self._degrade("write", key, error)
+        try:  # no change of the key can come between the look at the watch and the write, from any thread
+            memory.put(key, entry, replace=replace, still=watch.is_fresh)
+        except ConfigurationError as error:  # as in _write_through()
+            self._degrade("write", key, error)
 
     @contextmanager
     def watching(self, key: Key) -> Generator[Watch]:
         """Tell, as long as the block lasts, whether ``key`` is what it was: no write or removal of it has begun."""
         watch = Watch()
+        # A finalizer may end other watches of this key in the middle of this, and take their set out of the table: look again.
         with self._mutex:
-            self._watches.setdefault(key, set()).add(watch)
+            while True:
+                watches = self._watches.setdefault(key, set())
+                watches.add(watch)
+                if self._watches.get(key) is watches:
+                    break
         try:
             yield watch
         finally:
             with self._mutex:
-                watches = self._watches[key]
                 watches.discard(watch)
-                if not watches:
-                    del self._watches[key]
+                if not watches and self._watches.get(key) is watches:
+                    self._watches.pop(key, None)  # it may have gone by now
 
     def _end_watches(self, key: Key | None) -> None:
         """Refuse the fills under way for ``key``, or for every key."""
         with self._mutex:
-            groups = list(self._watches.values()) if key is None else [self._watches.get(key, set[Watch]())]
+            groups: Iterable[Collection[Watch]]
+            groups = list(self._watches.values()) if key is None else (self._watches.get(key, ()),)
             for watches in groups:
-                for watch in watches:
+                for watch in list(watches):
                     watch.fresh = False
+
+    def _refuse_fills(self) -> None:
+        """Let a forked child copy nothing that another thread was reading, and forget who was."""
+        self._end_watches(None)
+        self._watches.clear()
 
 
 def in_order(tiers: Iterable[Tier]) -> tuple[Tier, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import math
 import sys
-import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, cast, final
 
@@ -17,6 +16,7 @@ from acache.clock import SYSTEM_CLOCK, Clock
 from acache.codecs import Codec
 from acache.events import RemovalCause
 from acache.exceptions import ConfigurationError
+from acache.mutexes import make_mutex
 from acache.stats import TierStatistics
 from acache.tiers.base import Tier
 from acache.tiers.eviction import Node, PolicyName, make_policy
@@ -69,16 +69,26 @@ class MemoryTier(Tier):
         self._weigher = weigher
         self._most_entries: float = math.inf if max_entries is None else max_entries
         self._most_bytes: float = math.inf if max_bytes is None else max_bytes
+        self._mutex = make_mutex(self._start_afresh)
         self._nodes: dict[Key, Node] = {}
-        self._queue = make_policy(policy)
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        """Be empty: what a forked child finds half-changed would never be whole again, and hot paths must let go of it."""
+        # Whether somebody is in the middle of a change, and what finalizers take out meanwhile, in the same thread. A change
+        # has many steps, in each of which the collector may run: what is half-done must not be changed once more.
+        self._changing = True
+        self._late: list[tuple[Node, RemovalCause]] = []
+        before, self._nodes = self._nodes, {}
+        self._queue = make_policy(self.policy)
         self._bytes = 0
         #: Entries of the functions that were asked for.
         self._population: dict[str, int] = {}
         # Nodes with a deadline, soonest first, so that expired entries are dropped without being asked for.
         self._expiring: list[Node] = []
-        # Never held while anything else runs: reentrant, because dropping a value may run its finalizer, which may
-        # use the cache.
-        self._mutex = threading.RLock()
+        self._changing = False
+        for node in before.values():
+            node.kill()
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -89,9 +99,7 @@ class MemoryTier(Tier):
         if node is None:
             return None
         if node.deadline is not None and self.clock.monotonic() >= node.deadline:
-            with self._mutex:
-                gone = self._drop(node, "expired")
-            self._tell(gone)
+            self._take_out((node,), "expired")
             return None
         node.visited = True
         return node
@@ -100,8 +108,11 @@ class MemoryTier(Tier):
         """Return the entry under ``key`` as hot paths hold it, dead or live; looking does not count as a use."""
         return self._nodes.get(key)
 
-    def put(self, key: Key, entry: Entry, *, replace: bool) -> Written:
-        """Store ``entry`` without waiting; as :meth:`write` otherwise."""
+    def put(self, key: Key, entry: Entry, *, replace: bool, still: Callable[[], bool] | None = None) -> Written:
+        """Store ``entry`` without waiting, if ``still()`` holds at that moment; as :meth:`write` otherwise.
+
+        A finalizer that runs in the middle of another change stores nothing; what it wants replaced goes.
+        """
         size = 0 if self.max_bytes is None else self._weigh(key, entry.value, replace=replace)
         if size is None:
             return Written.FAILED
@@ -112,21 +123,27 @@ class MemoryTier(Tier):
         node = Node(key, entry, deadline, size)
         gone: list[_Gone] = []
         with self._mutex:
-            present = self._nodes.get(key)
-            if present is not None:
-                dead = present.deadline is not None and now >= present.deadline
-                if not (replace or dead):
-                    return Written.PRESENT
-                gone += self._drop(present, "expired" if dead else "replaced")
-            if timed:
-                gone += self._drop_expired(now)
-            # Before the new one is added, or a full queue of hits would evict that.
-            while len(self._nodes) >= self._most_entries or self._bytes + size > self._most_bytes:
-                victim = self._queue.victim()
-                if victim is None:
-                    break
-                gone += self._drop(victim, "evicted")
-            self._add(node)
+            if self._changing:
+                return self._refuse(key, replace=replace)
+            self._changing = True
+            try:
+                if still is not None and not still():
+                    return Written.FAILED
+                present = self._nodes.get(key)
+                if present is not None:
+                    dead = present.deadline is not None and now >= present.deadline
+                    if not (replace or dead):
+                        return Written.PRESENT
+                    gone += self._drop(present, "expired" if dead else "replaced")
+                if timed:
+                    gone += self._drop_expired(now)
+                if len(self._nodes) >= self._most_entries or self._bytes + size > self._most_bytes:
+                    gone += self._make_room(size)
+                self._add(node)
+            finally:
+                if self._late:
+                    gone += self._catch_up()
+                self._changing = False
         if gone:
             self._tell(gone)
         return Written.NEW
@@ -137,11 +154,9 @@ class MemoryTier(Tier):
 
     def discard(self, key: Key, entry: Entry) -> None:
         """Remove the entry under ``key`` if it is still this one, without waiting."""
-        with self._mutex:
-            node = self._nodes.get(key)
-            gone = () if node is None or node.entry is not entry else self._drop(node, "invalidated")
-        if gone:
-            self._tell(gone)
+        node = self._nodes.get(key)
+        if node is not None and node.entry is entry:
+            self._take_out((node,), "invalidated")
 
     def population(self, prefix: str) -> int:
         """Return how many entries one function (the first 20 digits of its keys) has here.
@@ -150,9 +165,19 @@ class MemoryTier(Tier):
         """
         function = prefix[:FUNCTION_DIGITS]
         with self._mutex:
-            if function not in self._population:
+            known = self._population.get(function)
+            if known is not None:
+                return known
+            if self._changing:
+                return sum(key.startswith(function) for key in list(self._nodes))
+            self._changing = True
+            try:
                 self._population[function] = sum(key.startswith(function) for key in self._nodes)
-            return self._population[function]
+            finally:
+                gone = self._catch_up()
+                self._changing = False
+        self._tell(gone)
+        return self._population[function]
 
     def statistics(self) -> TierStatistics:
         """Return a frozen copy of the counters; bytes only with ``max_bytes``."""
@@ -181,16 +206,17 @@ class MemoryTier(Tier):
                 yield key
 
     async def _clear(self, prefix: str) -> None:
-        gone: list[_Gone] = []
-        with self._mutex:
-            for node in [node for key, node in self._nodes.items() if key.startswith(prefix)]:
-                gone += self._drop(node, "invalidated")
-        self._tell(gone)
+        self._take_out([node for node in list(self._nodes.values()) if node.key.startswith(prefix)], "invalidated")
 
     def _is_live(self, entry: Entry) -> bool:
         return True  # peek() has judged by the monotonic clock
 
     # --- outside the mutex: users' code runs here -----------------------------------------------------------------
+
+    def _refuse(self, key: Key, *, replace: bool) -> Written:
+        if replace:
+            self._forget(key, "replaced")
+        return Written.FAILED
 
     def _weigh(self, key: Key, value: object, *, replace: bool) -> int | None:
         """Return what ``value`` takes, or ``None`` if it cannot be stored; what it was to replace goes then."""
@@ -214,10 +240,32 @@ class MemoryTier(Tier):
                 self._emit("evict" if cause in _OWN_CAUSES else "remove", "done", key, cause)
 
     def _forget(self, key: Key, cause: RemovalCause) -> bool:
+        node = self._nodes.get(key)
+        return node is not None and self._take_out((node,), cause)
+
+    def _take_out(self, nodes: Iterable[Node], cause: RemovalCause) -> bool:
+        """Drop those of ``nodes`` that are in; tell whether there were any.
+
+        A finalizer that runs in the middle of another change ends their lives now, and that change lets go of them.
+        """
+        gone: list[_Gone] = []
         with self._mutex:
-            node = self._nodes.get(key)
-            gone = () if node is None else self._drop(node, cause)
-        self._tell(gone)
+            if self._changing:
+                late = [node for node in nodes if node.live]
+                self._late.extend((node, cause) for node in late)
+                for node in late:
+                    node.kill()
+                return bool(late)
+            self._changing = True
+            try:
+                for node in nodes:
+                    gone += self._drop(node, cause)
+            finally:
+                if self._late:
+                    gone += self._catch_up()
+                self._changing = False
+        if gone:
+            self._tell(gone)
         return bool(gone)
 
     # --- bookkeeping, under the mutex -----------------------------------------------------------------------------
@@ -236,6 +284,7 @@ class MemoryTier(Tier):
         key = node.key
         if self._nodes.get(key) is not node:
             return ()
+        node.live = False  # first: of what is no longer in, nobody could end the life
         del self._nodes[key]
         self._queue.discard(node)
         self._bytes -= node.size
@@ -247,6 +296,23 @@ class MemoryTier(Tier):
             self._counters.expirations += 1
         node.kill()
         return ((key, cause),)
+
+    def _make_room(self, size: int) -> list[_Gone]:
+        # Before the new one is added, or a full queue of hits would evict that.
+        gone: list[_Gone] = []
+        while len(self._nodes) >= self._most_entries or self._bytes + size > self._most_bytes:
+            victim = self._queue.victim()
+            if victim is None:
+                break
+            gone += self._drop(victim, "evicted")
+        return gone
+
+    def _catch_up(self) -> list[_Gone]:
+        """Let go of what finalizers took out in the middle of this change."""
+        gone: list[_Gone] = []
+        while self._late:
+            gone += self._drop(*self._late.pop())
+        return gone
 
     def _count(self, key: Key, change: int) -> None:
         function = key[:FUNCTION_DIGITS]
