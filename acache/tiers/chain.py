@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, final
 
 from acache.codecs import Codec
@@ -197,8 +197,7 @@ class ChainTier(Tier):
                 over = replace or result is Written.NEW
                 try:
                     written = await tier.write(key, entry, replace=over, codec=codec)
-                except ConfigurationError as error:  # of a tier, which must not cost the caller his result
-                    self._degrade("write", key, error)
+                except ConfigurationError:  # of a tier, which has told; it must not cost the caller his result
                     written = Written.FAILED
                 if written is Written.PRESENT:
                     return written
@@ -227,7 +226,8 @@ class ChainTier(Tier):
             for tier in reversed(self._writable):
                 for key in left:
                     self._end_watches(key)
-                for key, written in (await tier.write_many(left, replace=True, codec=codec)).items():
+                for key, outcome in (await tier.write_many(left, replace=True, codec=codec)).items():
+                    written = Written.FAILED if isinstance(outcome, ConfigurationError) else outcome
                     if written is Written.NEW or isinstance(written, CacheError):
                         results[key] = written
                     if isinstance(written, CacheError) or (self.agrees and written is Written.FAILED):
@@ -339,10 +339,8 @@ class ChainTier(Tier):
     def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: Watch, *, replace: bool = False) -> None:
         with self._mutex:  # no change of the key can come between the check and the write, from any thread
             if watch.fresh:
-                try:
+                with suppress(ConfigurationError):  # as in _write_through()
                     memory.put(key, entry, replace=replace)
-                except ConfigurationError as error:  # as in _write_through()
-                    self._degrade("write", key, error)
 
     @contextmanager
     def watching(self, key: Key) -> Generator[Watch]:

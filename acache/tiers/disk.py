@@ -71,6 +71,7 @@ from acache.files import (
 from acache.files.system import REAL_FILES
 from acache.locks import acquire_flock, file_lock
 from acache.tiers.base import Tier
+from acache.tiers.limits import check_limit
 from acache.tiers.stamps import SharedStamps
 from acache.types import MISSING, Entry, Key, Missing, Written
 
@@ -442,12 +443,10 @@ class DiskTier(Tier):
     # --- limits ---------------------------------------------------------------------------------------------------
 
     def _limits(self, max_bytes: int | None, max_entries: int | None, policy: str) -> Limits:
-        for option, limit in (("max_bytes", max_bytes), ("max_entries", max_entries)):
-            if limit is not None and limit < 1:
-                raise ConfigurationError(option, "a limit is at least 1; use None for no limit")
+        max_bytes, max_entries = check_limit("max_bytes", max_bytes), check_limit("max_entries", max_entries)
         if self._max_age is not None and self._max_age <= 0:
             raise ConfigurationError("max_age", "an age is positive; use None for no limit")
-        if policy not in _POLICIES:
+        if not isinstance(policy, str) or policy not in _POLICIES:  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
             raise ConfigurationError("policy", f"unknown on disk; known policies: {', '.join(_POLICIES)}")
         return Limits(max_bytes, max_entries, self._max_age, self._worth if policy == "cost" else None)
 
