@@ -8,7 +8,7 @@ from acache.files.blob import Blob
 from acache.files.culling import Culled, Limits
 from acache.files.keeping import Keeper, size_of
 from acache.files.quarantine import QUARANTINE, QUARANTINE_LIMIT
-from acache.files.shard import Judge, Verdict
+from acache.files.shard import Judge, Published, Verdict
 from acache.files.shelf import Shelf
 from acache.files.stamps import FLOOR_DIGITS, LATEST, MAX_STAMPS, StampFiles
 from acache.files.sweeping import LOCKS
@@ -33,6 +33,7 @@ __all__ = (
     "Judge",
     "Keeper",
     "Limits",
+    "Published",
     "Shelf",
     "StampFiles",
     "Verdict",

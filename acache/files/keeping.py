@@ -16,7 +16,7 @@ from typing import Final, final
 from acache.exceptions import CacheError, EntryRejectedError
 from acache.files.culling import Culled, Culler, Limits
 from acache.files.ledger import Amount, Page
-from acache.files.shard import Judge
+from acache.files.shard import Judge, Published
 from acache.files.shelf import Shelf
 from acache.files.system import BytesLike, FileSystem
 from acache.types import Key
@@ -62,17 +62,17 @@ class Keeper:
         """Tell whether a file of ``size`` bytes is larger than all files may be together."""
         return self.limits.max_bytes is not None and size > self.limits.max_bytes
 
-    def publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> bool:
+    def publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> Published:
         """Store as :meth:`~acache.files.shelf.Shelf.publish` does, and see to the limits. Blocks."""
-        stored = self._shelf.publish(key, buffers, replace=replace, judge=judge)
-        if stored and self.limits.are_of_size:
+        published = self._shelf.publish(key, buffers, replace=replace, judge=judge)
+        if published.stored and self.limits.are_of_size:
             page = self._shelf.ledger.add(int(key[_SHARD], 16), Amount(size_of(buffers), 1))
             if page is not None:
                 self._is_over = not self.limits.fits(page.total)
                 if self.limits.is_crowded(page):
                     with suppress(OSError):  # the file is published, whatever comes now
                         self._make_room()
-        return stored
+        return published
 
     def note(self, key: Key) -> None:
         """Remember a hit. Never waits."""

@@ -112,6 +112,7 @@ class Memoized:
         self.gate = gate
         self.counters = counters
         self.cells = Cells(skip=skip_self)
+        engine.chain.removals(recipe.prefix)  # they are counted from now on
         self.limiter = limiter
         #: Looks into the tiers for this call and others together.
         self._find = find
@@ -421,6 +422,7 @@ class Memoized:
             uncounted_hits=self.cells.hits,
             maxsize=None if memory is None else memory.max_entries,
             currsize=0 if memory is None else memory.population(self.recipe.prefix),
+            removals=self.engine.chain.removals(self.recipe.prefix),
         )
 
     def cache_parameters(self) -> dict[str, Any]:

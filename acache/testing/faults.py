@@ -14,9 +14,10 @@ from acache.testing.gate import Gate
 from acache.tiers.base import Tier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from acache.codecs import Codec
+    from acache.events import RemovalCause
     from acache.types import Entry, Key, Written
 
 __all__ = ("Call", "FaultyTier", "Hang", "Operation")
@@ -123,6 +124,10 @@ class FaultyTier(Tier):
     def lock(self, timeout: float | None = None) -> AbstractAsyncContextManager[object]:
         """Hold the wrapped tier's lock."""
         return self.tier.lock(timeout)
+
+    def removals(self, prefix: str) -> Mapping[RemovalCause, int]:
+        """Return what the wrapped tier counted."""
+        return self.tier.removals(prefix)
 
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
         await self._meet("read", key)

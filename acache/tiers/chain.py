@@ -13,9 +13,11 @@ from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanag
 from typing import Any, final
 
 from acache.codecs import Codec
+from acache.events import RemovalCause
 from acache.exceptions import CacheError, ConfigurationError
 from acache.keys import encode_key
 from acache.locks import BLOCKING, KeyedLock, acquire_many_locks
+from acache.stats import NO_REMOVALS
 from acache.tiers.base import Tier, count_stored, encoded_keys
 from acache.tiers.memory import MemoryTier
 from acache.types import MISSING, Entry, Hit, Key, Written
@@ -163,8 +165,8 @@ class ChainTier(Tier):
         async with self._writing.hold(key, BLOCKING):
             if not still() or (entry.tags and await self.stamps.is_dead(key, entry, fresh=True)):
                 return Written.FAILED
-            if self.memory is not None and not replace:
-                node = self.memory.node(key)  # what is dead there must not stand in the way
+            if self.memory is not None:
+                node = self.memory.node(key)  # what is dead there must not stand in the way, nor pass for replaced
                 await self._unless_dead(key, None if node is None else node.entry)
             return await self._write_through(key, entry, codec, replace=replace)
 
@@ -176,6 +178,11 @@ class ChainTier(Tier):
     def lock(self, timeout: float | None = None) -> AbstractAsyncContextManager[object]:
         """Hold the locks of all tiers, or none; ``timeout`` seconds bound the whole."""
         return acquire_many_locks(*self.tiers, timeout=timeout)
+
+    def removals(self, prefix: str) -> Mapping[RemovalCause, int]:
+        """Return how many entries of one function went from all tiers together, by cause, since this was asked first."""
+        parts = [tier.removals(prefix) for tier in self.tiers]
+        return {cause: sum(part[cause] for part in parts) for cause in NO_REMOVALS}
 
     # --- the primitives -------------------------------------------------------------------------------------------
 

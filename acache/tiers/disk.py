@@ -38,7 +38,6 @@ from filelock import BaseAsyncFileLock
 from acache.clock import SYSTEM_CLOCK, Clock, Duration, as_seconds
 from acache.codecs import (
     HEADER_SIZE,
-    MAX_META,
     Codec,
     Signer,
     configured_signer,
@@ -46,14 +45,11 @@ from acache.codecs import (
     encode_frame,
     get_codec,
     read_header,
-    unpack_meta,
-    version_digest,
 )
-from acache.events import TierOperation
+from acache.events import RemovalCause, TierOperation
 from acache.exceptions import CacheError, ConfigurationError, EntryRejectedError, ValueDecodingError
 from acache.files import (
     ABANDONED,
-    WARM_LIMIT,
     Blob,
     Culled,
     FileSystem,
@@ -71,6 +67,7 @@ from acache.files import (
 from acache.files.system import REAL_FILES
 from acache.locks import acquire_flock, file_lock
 from acache.tiers.base import Tier
+from acache.tiers.examining import CAUSES, Examiner
 from acache.tiers.limits import check_limit
 from acache.tiers.stamps import SharedStamps
 from acache.types import MISSING, Entry, Key, Missing, Written
@@ -127,8 +124,6 @@ class DiskTier(Tier):
     ) -> None:
         super().__init__(name=name, clock=clock, on_corrupt=on_corrupt)
         self._codec: Final = get_codec(codec)
-        self._version: Final = version_digest(version)
-        self._signer: Final = configured_signer() if signer is None else signer
         self._shelf: Final = Shelf(directory, sub_dir, durable=durable, files=files)
         self._max_age: Final = as_seconds(max_age, "max_age")
         limits = self._limits(max_bytes, max_entries, policy)
@@ -139,6 +134,14 @@ class DiskTier(Tier):
         )
         self._stamps: Final = SharedStamps(StampFiles(self._shelf), clock, self._miss_stamps)
         self.stamps = self._stamps
+        self._examiner: Final = Examiner(
+            version=version,
+            signer=configured_signer() if signer is None else signer,
+            max_age=self._max_age,
+            clock=clock,
+            is_live=self._is_live,
+            is_dead=self._stamps.is_dead_here,
+        )
         self._sweep_at = -math.inf
         self._write_at = -math.inf
         self._write_error = 0
@@ -242,7 +245,8 @@ class DiskTier(Tier):
             return data
         codec = self._codec if codec is None else codec
         try:
-            entry = decode_frame(data, key, codec=codec, version_digest=self._version, signer=self._signer)
+            examiner = self._examiner
+            entry = decode_frame(data, key, codec=codec, version_digest=examiner.version, signer=examiner.signer)
         except ValueDecodingError:
             return None  # it is read again, in a thread, where it can be taken away
         if entry.tags:
@@ -250,7 +254,7 @@ class DiskTier(Tier):
             if dead is not False:
                 return MISSING if dead else None
         if self._keeper is not None:
-            self._age(entry)
+            self._examiner.age(entry)
             self._note_use(key)
         return entry
 
@@ -308,10 +312,7 @@ class DiskTier(Tier):
         self._tidy_if_due(writes=True)
 
     async def _remove(self, key: Key) -> bool:
-        removed = await in_thread_to_the_end(self._shelf.remove, key)
-        if removed:
-            self._emit("remove", "done", key, "invalidated")
-        return removed
+        return await in_thread_to_the_end(self._take_out, key, "invalidated")
 
     async def _scan(self) -> AsyncGenerator[Key]:
         for shard in await in_thread(self._shelf.shards):
@@ -322,30 +323,32 @@ class DiskTier(Tier):
         return await in_thread(self._load_factors, key)
 
     async def _clear(self, prefix: str) -> None:
-        await in_thread_to_the_end(self._shelf.clear, prefix)
+        await in_thread_to_the_end(self._shelf.clear, prefix, self._note_cleared)
 
     # --- in a thread ----------------------------------------------------------------------------------------------
 
     def _load(self, key: Key, codec: Codec) -> Entry | None:
         try:
             with self._shelf.open(key) as blob:
-                entry = self._decode(blob, key, codec)
+                entry = self._examiner.decode(blob, key, codec)
             return None if entry.tags and self._stamps.is_dead_here(key, entry) else entry
         except FileNotFoundError:
             return None
 
-    def _take_away(self, key: Key, codec: Codec) -> bool:
-        with suppress(OSError):  # busy or read-only: it is no hit wherever it lies
-            return self._shelf.reclaim(key, self._judge(key, codec))
-        return False
+    def _note_cleared(self, key: Key) -> None:
+        self._note_removal(key, "invalidated")
+
+    def _take_out(self, key: Key, cause: RemovalCause) -> bool:
+        removed = self._shelf.remove(key)
+        if removed:
+            self._note_removal(key, cause)
+        return removed
 
     def _load_all(self, keys: Sequence[Key], codec: Codec) -> list[Entry | Exception | None]:
         found: list[Entry | Exception | None] = []
         for key in keys:
             try:
                 entry = self._load(key, codec)
-                if entry is not None:
-                    self._age(entry)
                 found.append(entry)
             except EntryRejectedError as error:
                 found.append(self._reject(key, codec, error))
@@ -355,8 +358,11 @@ class DiskTier(Tier):
 
     def _reject(self, key: Key, codec: Codec, error: EntryRejectedError) -> EntryRejectedError | None:
         """Take away what was rejected, if that is ours to do; return the error unless it is a mere miss."""
-        if error.reason != "format" and self._take_away(key, codec):
-            self._emit("remove", "done", key, "invalidated" if error.reason == "version" else "corrupt")
+        if error.reason != "format":
+            with suppress(OSError):  # busy or read-only: it is no hit wherever it lies
+                verdict = self._shelf.reclaim(key, self._examiner.judge(key, codec))
+                if verdict is not None:
+                    self._note_removal(key, CAUSES[verdict])
         return None if error.reason in {"format", "version"} else error
 
     def _store_all(self, entries: Mapping[Key, Entry], codec: Codec, replace: bool) -> list[Written | Exception]:
@@ -374,63 +380,26 @@ class DiskTier(Tier):
         """Read what an entry says of itself. Not verified: enough to explain with, and nothing is served."""
         try:
             with self._shelf.open(key) as blob:
-                size = read_header(blob.read(HEADER_SIZE)).meta_size
-                return unpack_meta(blob.read(HEADER_SIZE + min(size, MAX_META))[HEADER_SIZE:], self._codec.name).factors
+                return self._examiner.look(blob, self._codec)[1].factors
         except (FileNotFoundError, EntryRejectedError):
             return None
 
     def _store(self, key: Key, entry: Entry, codec: Codec, replace: bool) -> Written:
-        buffers = encode_frame(entry, key, codec=codec, version_digest=self._version, signer=self._signer)
-        judge = self._judge(key, codec)
-        if self._keeper is None:
-            stored = self._shelf.publish(key, buffers, replace=replace, judge=judge)
-        elif self._keeper.refuses(size_of(buffers)):
+        examiner, keeper = self._examiner, self._keeper
+        buffers = encode_frame(entry, key, codec=codec, version_digest=examiner.version, signer=examiner.signer)
+        judge = examiner.glance(key, codec) if replace else examiner.judge(key, codec)
+        if keeper is None:
+            published = self._shelf.publish(key, buffers, replace=replace, judge=judge)
+        elif keeper.refuses(size_of(buffers)):
             if replace:
-                self._shelf.remove(key)  # it is not what was set last
+                self._take_out(key, "replaced")  # it is not what was set last
             return Written.FAILED
         else:
-            stored = self._keeper.publish(key, buffers, replace=replace, judge=judge)
-        return Written.NEW if stored else Written.PRESENT
-
-    def _decode(self, blob: Blob, key: Key, codec: Codec) -> Entry:
-        # A file that is not as large as it says it is need not be read to the end, nor into memory.
-        if blob.size > WARM_LIMIT and read_header(blob.read(HEADER_SIZE)).frame_size != blob.size:
-            raise EntryRejectedError("corrupt")
-        entry = decode_frame(blob.read(), key, codec=codec, version_digest=self._version, signer=self._signer)
-        self._age(entry)
-        return entry
-
-    def _age(self, entry: Entry) -> None:
-        """Let an entry end at its age: tiers above that keep a copy, and callers, see one time."""
-        if self._max_age is not None:
-            end = entry.created + self._max_age
-            entry.expires = end if entry.expires is None else min(end, entry.expires)
-
-    def _judge(self, key: Key, codec: Codec) -> Callable[[Blob], Verdict]:
-        def judge(blob: Blob) -> Verdict:
-            try:
-                entry = self._decode(blob, key, codec)
-            except EntryRejectedError as error:
-                return self._sentence(error.reason, blob, key)
-            except ValueDecodingError:
-                return Verdict.YIELDS
-            dead = not self._is_live(entry) or (entry.tags and self._stamps.is_dead_here(key, entry))
-            return Verdict.YIELDS if dead else Verdict.STAYS
-
-        return judge
-
-    def _sentence(self, reason: str, blob: Blob, key: Key) -> Verdict:
-        match reason:
-            case "format":
-                return Verdict.STAYS
-            case "version":
-                return Verdict.GOES
-            case "signature" if self._signer is None:
-                return Verdict.YIELDS
-            case "foreign" if read_header(blob.read(HEADER_SIZE)).key == bytes.fromhex(key):
-                return Verdict.YIELDS
-            case _:
-                return Verdict.SUSPECT
+            published = keeper.publish(key, buffers, replace=replace, judge=judge)
+        over = published.over
+        if over is not None and not (entry.renews and over is Verdict.STAYS):
+            self._note_removal(key, CAUSES[over])
+        return Written.NEW if published.stored else Written.PRESENT
 
     def _miss_stamps(self, operation: TierOperation, error: OSError) -> None:
         self._degrade(operation, None, error)
@@ -446,7 +415,7 @@ class DiskTier(Tier):
         max_bytes, max_entries = check_limit("max_bytes", max_bytes), check_limit("max_entries", max_entries)
         if self._max_age is not None and self._max_age <= 0:
             raise ConfigurationError("max_age", "an age is positive; use None for no limit")
-        if not isinstance(policy, str) or policy not in _POLICIES:  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
+        if policy not in _POLICIES:
             raise ConfigurationError("policy", f"unknown on disk; known policies: {', '.join(_POLICIES)}")
         return Limits(max_bytes, max_entries, self._max_age, self._worth if policy == "cost" else None)
 
@@ -472,9 +441,7 @@ class DiskTier(Tier):
 
     def _note_culled(self, gone: Sequence[Culled]) -> None:
         for key, cause in gone:
-            self._counters.evictions += cause == "evicted"
-            self._counters.expirations += cause == "expired"
-            self._emit("evict", "done", key, cause)
+            self._note_removal(key, cause)
 
 
 def _behind_the_back(work: Callable[[], object]) -> None:

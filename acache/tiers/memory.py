@@ -10,13 +10,13 @@ import heapq
 import math
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Any, Final, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 from acache.clock import SYSTEM_CLOCK, Clock
 from acache.codecs import Codec
 from acache.events import RemovalCause
 from acache.exceptions import ConfigurationError
-from acache.stats import TierStatistics
+from acache.stats import FUNCTION_DIGITS, TierStatistics
 from acache.tiers.base import Tier
 from acache.tiers.eviction import Node, PolicyName, make_policy
 from acache.tiers.limits import check_limit, check_weight
@@ -25,10 +25,6 @@ from acache.types import MISSING, Entry, Key, Missing, Written
 
 __all__ = ("MemoryTier",)
 
-#: Hex digits of a key that name its namespace and function.
-FUNCTION_DIGITS: Final = 20
-#: Causes that are the tier's own doing: these are evictions, the others removals.
-_OWN_CAUSES: Final = frozenset({"evicted", "expired"})
 _Gone: TypeAlias = tuple[Key, RemovalCause]
 
 
@@ -117,7 +113,7 @@ class MemoryTier(Tier):
                 dead = present.deadline is not None and now >= present.deadline
                 if not (replace or dead):
                     return Written.PRESENT
-                gone += self._drop(present, "expired" if dead else "replaced")
+                gone += self._drop(present, "expired" if dead else self._why_replaced(present, entry))
             if timed:
                 gone += self._drop_expired(now)
             # Before the new one is added, or a full queue of hits would evict that.
@@ -212,7 +208,7 @@ class MemoryTier(Tier):
     def _tell(self, gone: Iterable[_Gone]) -> None:
         if self.events.active:
             for key, cause in gone:
-                self._emit("evict" if cause in _OWN_CAUSES else "remove", "done", key, cause)
+                self._tell_removal(key, cause)
 
     def _forget(self, key: Key, cause: RemovalCause) -> bool:
         with self._mutex:
@@ -232,8 +228,15 @@ class MemoryTier(Tier):
         if node.deadline is not None:
             heapq.heappush(self._expiring, node)
 
-    def _drop(self, node: Node, cause: RemovalCause) -> tuple[_Gone, ...]:
-        """Take ``node`` out, unless it is out, and count it; return what there is to tell."""
+    def _why_replaced(self, node: Node, entry: Entry) -> RemovalCause | None:
+        present = node.entry
+        if present is None or entry.renews:
+            return None
+        is_stale = present.stale_at is not None and self.clock.wall() >= present.stale_at
+        return "expired" if is_stale else "replaced"
+
+    def _drop(self, node: Node, cause: RemovalCause | None) -> tuple[_Gone, ...]:
+        """Take ``node`` out, unless it is out, and count it; return what there is to tell: nothing without a cause."""
         key = node.key
         if self._nodes.get(key) is not node:
             return ()
@@ -242,11 +245,10 @@ class MemoryTier(Tier):
         self._bytes -= node.size
         if self._population:
             self._count(key, -1)
-        if cause == "evicted":
-            self._counters.evictions += 1
-        elif cause == "expired":
-            self._counters.expirations += 1
         node.kill()
+        if cause is None:
+            return ()
+        self._counters.note_removal(key, cause)
         return ((key, cause),)
 
     def _count(self, key: Key, change: int) -> None:

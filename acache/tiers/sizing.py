@@ -110,7 +110,7 @@ class _Sample:
     def _spread(self, part: Collection[object], number: int) -> Iterator[object]:
         """Yield items so that any number of them, from the first on, are spread over ``part``."""
         if isinstance(part, Sequence):
-            places = cast("Sequence[object]", part)
+            places = part
         else:
             places = list(islice(part, _ENDS // 2 if number > _ENDS else number))
             if number > _ENDS and isinstance(part, Reversible):
