@@ -60,9 +60,13 @@ class Limits:
         """Return what is above ``part`` of the limits."""
         return Amount(_above(amount.bytes, self.max_bytes, part), _above(amount.files, self.max_files, part))
 
+    def fits_roughly(self, page: Page, more: Amount = NOTHING) -> bool:
+        """Tell whether what is there was counted, and is with ``more`` at most five percent above the limits."""
+        return page.is_counted and self.fits(page.total.plus(more), _HIGH)
+
     def is_crowded(self, page: Page) -> bool:
         """Tell whether writers must wait until somebody has culled, or counted."""
-        return not (page.is_counted and self.fits(page.total, _HIGH))
+        return not self.fits_roughly(page)
 
 
 def _above(number: int, limit: int | None, part: float) -> int:

@@ -2,7 +2,8 @@
 
 At a write: enter it into the ledger. Above the limit somebody is asked to cull behind the writers' backs; five percent
 above, and in a directory that was never counted, the writer does it himself before he goes on, or waits for who is at it.
-So each writer is at most one file beyond.
+So each writer is at most one file beyond. If that comes to nothing (who culls was stopped, or the disk fails) he writes no
+more beyond, and does not wait again: until the limit holds without him, or somebody can cull again, his files are refused.
 
 At a hit: remember the key, no more. Once a minute the files of the keys that were remembered are renewed.
 """
@@ -57,21 +58,32 @@ class Keeper:
         self._tidied_by = float("-inf")
         #: Whether the last write was above the limit.
         self._is_over = False
+        #: Whether culling came to nothing when it was needed.
+        self._is_stuck = False
 
     def refuses(self, size: int) -> bool:
         """Tell whether a file of ``size`` bytes is larger than all files may be together."""
         return self.limits.max_bytes is not None and size > self.limits.max_bytes
 
-    def publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> Published:
-        """Store as :meth:`~acache.files.shelf.Shelf.publish` does, and see to the limits. Blocks."""
+    def publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> Published | None:
+        """Store as :meth:`~acache.files.shelf.Shelf.publish` does, and see to the limits. Blocks.
+
+        ``None``: refused, since there is no room and nobody can make any.
+        """
+        amount = Amount(size_of(buffers), 1)
+        if self._is_stuck and not self._has_room(amount):
+            return None
         published = self._shelf.publish(key, buffers, replace=replace, judge=judge)
         if published.stored and self.limits.are_of_size:
-            page = self._shelf.ledger.add(int(key[_SHARD], 16), Amount(size_of(buffers), 1))
+            try:
+                page = self._shelf.ledger.add(int(key[_SHARD], 16), amount)
+            except BlockingIOError:
+                self._is_stuck = True
+                return published
             if page is not None:
                 self._is_over = not self.limits.fits(page.total)
-                if self.limits.is_crowded(page):
-                    with suppress(OSError):  # the file is published, whatever comes now
-                        self._make_room()
+                if self.limits.is_crowded(page) and not self._is_stuck:
+                    self._is_stuck = not self._makes_room()
         return published
 
     def note(self, key: Key) -> None:
@@ -137,14 +149,31 @@ class Keeper:
             with suppress(OSError, EntryRejectedError):
                 shelf.renew(key)
 
-    def _make_room(self) -> None:
-        with self._shelf.apart(force=False) as shelf:
+    def _makes_room(self) -> bool:
+        """Cull, or wait until somebody has; tell whether that was done."""
+        with suppress(OSError), self._shelf.apart(force=False) as shelf:
             if shelf is None:
-                return
+                return True
             for pause in _PAUSES:
                 if self._cull(shelf) is not None or not self.limits.is_crowded(_page(shelf)):
-                    return
+                    return True
                 self._files.pause(pause)
+        return False
+
+    def _has_room(self, amount: Amount) -> bool:
+        """Tell whether so much may be stored though culling came to nothing before; try it again, and wait for nobody."""
+        try:
+            with self._shelf.ledger.open(wait=False) as page:
+                fits = self.limits.fits_roughly(page, amount)
+        except BlockingIOError:
+            return False
+        except OSError:  # without a ledger there is no limit to keep
+            return True
+        with suppress(OSError), self._shelf.apart(force=True) as shelf:
+            if shelf is not None and self._cull(shelf) is not None:
+                self._is_stuck = False
+                return True
+        return fits
 
 
 def _page(shelf: Shelf) -> Page:

@@ -154,19 +154,27 @@ class Ledger:
         self._owed: deque[tuple[int, Amount]] = deque(maxlen=_MOST_OWED)
 
     def add(self, shard: int, amount: Amount) -> Page | None:
-        """Enter what was published, and return the page; ``None`` if that cannot be done now."""
+        """Enter what was published, and return the page; ``None`` if that cannot be done now.
+
+        Raises :class:`BlockingIOError` while a process that was stopped holds the ledger.
+        """
         self._owed.append((shard, amount))
         try:
             with self.open() as page:
                 return page
+        except BlockingIOError:
+            raise
         except OSError:
             return None
 
     @contextmanager
-    def open(self) -> Generator[Page]:
-        """Hold the page, with all debts entered; what the block changes is written. Raises :class:`OSError`."""
+    def open(self, *, wait: bool = True) -> Generator[Page]:
+        """Hold the page, with all debts entered; what the block changes is written.
+
+        Raises :class:`OSError`; :class:`BlockingIOError` if somebody holds it, and goes on doing so with ``wait``.
+        """
         root = self._root()
-        with self._held(root) as fd:
+        with self._held(root, wait=wait) as fd:
             page = Page(self._read(fd))
             entered: list[tuple[int, Amount]] = []
             try:
@@ -181,10 +189,10 @@ class Ledger:
                 raise
 
     @contextmanager
-    def _held(self, root: Handle) -> Generator[int]:
+    def _held(self, root: Handle, *, wait: bool) -> Generator[int]:
         # Opened anew each time: a lock belongs to the open file, which threads and forked children would share.
         with Handle(self._files, self._files.open(LEDGER, _READ_WRITE | os.O_CREAT, at=root.fd)) as handle:
-            self._lock(handle.fd)
+            self._lock(handle.fd, wait=wait)
             try:
                 yield handle.fd
             finally:
@@ -200,8 +208,8 @@ class Ledger:
             data += more
         return data
 
-    def _lock(self, fd: int) -> None:
-        for pause in _PAUSES:
+    def _lock(self, fd: int, *, wait: bool) -> None:
+        for pause in _PAUSES if wait else ():
             try:
                 self._files.flock(fd, _TRY_LOCK)
             except BlockingIOError:

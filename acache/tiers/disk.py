@@ -55,6 +55,7 @@ from acache.files import (
     FileSystem,
     Keeper,
     Limits,
+    Published,
     Shelf,
     StampFiles,
     Verdict,
@@ -388,18 +389,27 @@ class DiskTier(Tier):
         examiner, keeper = self._examiner, self._keeper
         buffers = encode_frame(entry, key, codec=codec, version_digest=examiner.version, signer=examiner.signer)
         judge = examiner.glance(key, codec) if replace else examiner.judge(key, codec)
+        published: Published | None
         if keeper is None:
             published = self._shelf.publish(key, buffers, replace=replace, judge=judge)
         elif keeper.refuses(size_of(buffers)):
-            if replace:
-                self._take_out(key, "replaced")  # it is not what was set last
-            return Written.FAILED
+            return self._refuse(key, replace=replace)
         else:
             published = keeper.publish(key, buffers, replace=replace, judge=judge)
+        if published is None:
+            self._counters.failures += 1
+            self._emit("write", "failed", key, "full")
+            return self._refuse(key, replace=replace)
         over = published.over
         if over is not None and not (entry.renews and over is Verdict.STAYS):
             self._note_removal(key, CAUSES[over])
         return Written.NEW if published.stored else Written.PRESENT
+
+    def _refuse(self, key: Key, *, replace: bool) -> Written:
+        """Do without an entry; what it was to replace is not what was set last, and goes."""
+        if replace:
+            self._take_out(key, "replaced")
+        return Written.FAILED
 
     def _miss_stamps(self, operation: TierOperation, error: OSError) -> None:
         self._degrade(operation, None, error)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from acache.caches import FastCache
 from acache.caches.urls import tier_from_url
 from acache.events import TierEvent
 from acache.exceptions import ConfigurationError
@@ -21,7 +22,7 @@ from acache.files.culling import Limits, choose
 from acache.files.ledger import SHARDS, Amount, Page
 from acache.files.stock import Seen
 from acache.testing import ManualClock
-from acache.testing.files import FaultyFileSystem, StingyFileSystem
+from acache.testing.files import FaultyFileSystem, StingyFileSystem, WatchedFileSystem
 from acache.tiers import ChainTier, DiskTier, MemoryTier
 from acache.types import Entry, Hit, Written
 from tests.disk.helpers import key, path_of, plant
@@ -481,18 +482,124 @@ def test_pages_settle_what_was_added_meanwhile() -> None:
     assert (page.next_shard(), page.is_counted) == (0, True)
 
 
+class PausingFileSystem(WatchedFileSystem):
+    """Counts pauses, which take no time."""
+
+    __slots__ = ("pauses",)
+
+    def __init__(self) -> None:
+        self.pauses = 0
+        super().__init__(self._count)
+
+    def _count(self, operation: str) -> None:
+        self.pauses += operation == "pause"
+
+
 def test_only_one_culls(make_tier: MakeTier) -> None:
-    """While somebody culls, nobody else does; a write beyond the limit waits for him, not for ever."""
-    files = FaultyFileSystem()
+    """While somebody culls, nobody else does; a write beyond the limit waits for him, once, and later ones are refused."""
+    files = PausingFileSystem()
     tier = make_tier(max_entries=2, files=files)
     put(tier, 0)
     with tier._shelf.lock_culling() as alone:
         assert alone
         assert cull(make_tier(max_entries=1)) is None
-        assert all(put(tier, number) for number in range(1, 4))
-        assert len(stored(tier)) == 4
-    put(tier, 9)
+        assert put(tier, 1)
+        assert files.pauses == 0
+        assert put(tier, 2)
+        waited = files.pauses
+        assert waited > 10
+        with tier.events.capture() as events:
+            assert not any(put(tier, number) for number in range(3, 50))
+        assert (len(stored(tier)), files.pauses) == (3, waited)
+    assert [(event.operation, event.outcome, event.reason) for event in events if isinstance(event, TierEvent)] == [
+        ("write", "failed", "full")
+    ] * 47
+    assert tier.statistics().failures == 47
+    assert put(tier, 9)
     assert len(stored(tier)) <= 2
+
+
+def test_each_writer_is_one_beyond(make_tier: MakeTier) -> None:
+    """However many there are while the culler is stopped, each has stored one entry beyond, and a smaller cull helps all."""
+    limit = 40
+    tiers = [make_tier(max_entries=limit, files=PausingFileSystem()) for _ in range(3)]
+    for number in range(limit):
+        put(tiers[0], number)
+    with tiers[0]._shelf.lock_culling():
+        for number in range(limit, 4 * limit):
+            put(tiers[number % 3], number)
+            assert len(stored(tiers[0])) <= 1.05 * limit + len(tiers)
+        for path in stored(tiers[0])[:20]:
+            path.unlink()
+        assert not put(tiers[1], "on paper it is full")
+    assert all(put(tier, number) for number, tier in enumerate(tiers))
+    assert len(stored(tiers[0])) <= 1.05 * limit
+
+
+def test_a_culler_that_lives_lets_others_write(make_tier: MakeTier) -> None:
+    """Who was refused writes again as soon as there is room, though the lock is still held; he does not wait for it."""
+    files = PausingFileSystem()
+    tier, culler = make_tier(max_entries=10, files=files), make_tier(max_entries=10)
+    for number in range(10):
+        put(tier, number)
+    with tier._shelf.lock_culling():
+        while put(tier, ("beyond", files.pauses)):
+            pass
+        pauses = files.pauses
+        with culler._shelf.ledger.open() as page:
+            for shard in range(SHARDS):
+                page.settle(shard, page.shard(shard), Amount())
+        assert put(tier, "room") is True
+        assert files.pauses == pauses
+
+
+def test_a_replacement_that_is_refused_leaves_nothing(make_tier: MakeTier) -> None:
+    """What was there is not what was set last, and makes room."""
+    tier = make_tier(max_entries=2, files=PausingFileSystem())
+    with tier._shelf.lock_culling():
+        while put(tier, ("new", len(stored(tier)))):
+            pass
+        with tier.events.capture() as events:
+            assert not put(tier, ("new", 0), "again")
+        assert get_plain(tier, ("new", 0)) is None
+    assert [event.reason for event in events if isinstance(event, TierEvent)] == ["full", "replaced"]
+
+
+def test_a_stopped_writer_holds_the_ledger(make_tier: MakeTier) -> None:
+    """While nobody can tell how much there is, one write waits and passes, and the others are refused at once."""
+    files = PausingFileSystem()
+    tier = make_tier(max_entries=100, files=files)
+    put(tier, 0)
+    with make_tier(max_entries=100)._shelf.ledger.open():
+        assert put(tier, 1)
+        waited = files.pauses
+        assert waited > 0
+        assert not any(put(tier, number) for number in range(2, 9))
+        assert files.pauses == waited
+    assert all(put(tier, number) for number in range(2, 9))
+    assert page_of(tier).total.files == len(stored(tier)) == 9
+
+
+async def test_a_refused_write_is_nobodys_error(make_tier: MakeTier) -> None:
+    """A caller has his result, and what others share is kept in memory."""
+    disk = make_tier(max_entries=1, files=PausingFileSystem())
+    cache = FastCache(MemoryTier(clock=disk.clock), disk)
+
+    @cache.memoize
+    async def f(n: int) -> int:
+        return n
+
+    lock = disk._shelf.lock_culling()
+    assert await asyncio.to_thread(lock.__enter__)
+    try:
+        assert [await f(number) for number in range(6)] == list(range(6))
+        assert [await f(number) for number in range(6)] == list(range(6))
+        assert f.cache_info().computed == 6
+        assert len(await asyncio.to_thread(stored, disk)) <= 2
+        assert disk.statistics().failures >= 4
+    finally:
+        await asyncio.to_thread(lock.__exit__, None, None, None)
+    await cache.aclose()
 
 
 async def test_d28_opening_lists_nothing(make_tier: MakeTier) -> None:
