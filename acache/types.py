@@ -56,7 +56,8 @@ class Entry:
 
     ``created``, ``stale_at`` and ``expires`` are wall-clock seconds (``None``: never). From ``expires`` on there is no
     such entry; from ``stale_at`` on, which is not later, its function may still want it. ``cost`` is the seconds the computation took, ``tags`` names the groups it belongs to, ``factors`` maps factor names to digests (why a key is what it is).
-    ``born`` orders it among the invalidations of its tags; it is kept for entries that have some.
+    ``born`` orders it among the invalidations of its tags; it is kept for entries that have some. ``renews`` says that it is
+    what was there, with other times: who takes its place replaces nothing. No tier stores that.
     """
 
     value: Any
@@ -67,6 +68,7 @@ class Entry:
     factors: Mapping[str, str] = field(default_factory=dict[str, str])
     stale_at: float | None = None
     born: int = 0
+    renews: bool = field(default=False, compare=False)
 
     def is_expired(self, wall: float) -> bool:
         """Tell whether the entry is past its time at ``wall`` seconds."""

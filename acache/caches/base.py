@@ -262,6 +262,13 @@ class Cache:
         if memory is not None:
             total = total._replace(maxsize=memory.max_entries, currsize=len(memory))
         tiers = tuple(tier.statistics() for tier in self.tier.tiers)
+        total = total._replace(
+            expired=sum(tier.expirations for tier in tiers),
+            evicted=sum(tier.evictions for tier in tiers),
+            invalidated=sum(tier.invalidations for tier in tiers),
+            replaced=sum(tier.replacements for tier in tiers),
+            corrupt=sum(tier.corruptions for tier in tiers),
+        )
         return CacheStatistics(total, functions, tiers, len(self._engine.flights))
 
     def _adjust_gates(self) -> None:

@@ -174,7 +174,7 @@ class Engine:
             found = await self.looking.find(call)
             if found is None or not self.looking.freshness(call, found[0]).is_served:
                 return False
-            renewed = await renew(found[0])
+            renewed = dataclasses.replace(await renew(found[0]), renews=True)
             return await self._storing.publish(call, renewed, lambda: watch.fresh, replace=True) is Written.NEW
 
     async def put(self, call: Call, value: Any, route: Route, *, replace: bool, cost: float = 0.0) -> bool:

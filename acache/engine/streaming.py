@@ -19,7 +19,7 @@ from acache.engine.groups import Origin
 from acache.exceptions import CustomResultEncoderRequiredError
 from acache.flight import FOREIGN_CHECK, Flight, LeaderLost, wake
 from acache.mutexes import make_mutex
-from acache.tiers.memory import estimate_size
+from acache.tiers.sizing import estimate_size
 from acache.types import MISSING, Missing, Written
 
 __all__ = ("Recording", "Source", "follow", "record_alone")

@@ -18,7 +18,7 @@ from acache.keys import KeyRecipe, differs, fingerprint
 from acache.locks import Limiter
 from acache.memoize.function import Memoized
 from acache.mutexes import make_mutex
-from acache.stats import CacheInfo, CallCounters
+from acache.stats import NO_REMOVALS, CacheInfo, CallCounters
 
 __all__ = ("Registry", "add_infos")
 
@@ -115,6 +115,7 @@ class Registry:
                 uncounted_hits=hot.get(prefix, 0),
                 maxsize=None if now is None else now.maxsize,
                 currsize=0 if now is None else now.currsize,
+                removals=NO_REMOVALS if now is None else {cause: getattr(now, cause) for cause in NO_REMOVALS},
             )
             result[label] = info if label not in result else add_infos(result[label], info)
         return result

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from acache.codecs import Codec
+    from acache.events import RemovalCause
     from acache.locks import Lockable, LockRank
     from acache.types import Entry, Key, Written
 from acache.mutexes import make_mutex
@@ -128,6 +129,10 @@ class FaultyTier(Tier):
     async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
         """Say what the wrapped tier locks."""
         return await self.tier.ranked_locks()
+
+    def removals(self, prefix: str) -> Mapping[RemovalCause, int]:
+        """Return what the wrapped tier counted."""
+        return self.tier.removals(prefix)
 
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
         await self._meet("read", key)

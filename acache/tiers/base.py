@@ -22,11 +22,11 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from acache.clock import SYSTEM_CLOCK, Clock, Duration, as_seconds
 from acache.codecs import Codec
-from acache.events import Events, TierEvent, TierOperation, TierOutcome
+from acache.events import Events, RemovalCause, TierEvent, TierOperation, TierOutcome
 from acache.exceptions import CacheError, ConfigurationError, ValueDecodingError
 from acache.keys import encode_key
 from acache.locks import Lock, Lockable, LockRank, acquire_lock, rank_of
@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 #: An entry from another machine's clock may be this many seconds ahead before it counts as expired.
 CLOCK_SKEW = 300.0
+#: Causes that are the tier's own doing: these are evictions, the others removals.
+_OWN_CAUSES: Final = frozenset({"evicted", "expired"})
 
 
 class Tier(ABC):
@@ -160,6 +162,10 @@ class Tier(ABC):
     def statistics(self) -> TierStatistics:
         """Return a frozen copy of the counters."""
         return self._counters.snapshot(self.name)
+
+    def removals(self, prefix: str) -> Mapping[RemovalCause, int]:
+        """Return how many entries of one function (the first 20 digits of its keys) went, by cause, since this was asked first."""
+        return self._counters.removals_of(prefix)
 
     # --- the entry face -------------------------------------------------------------------------------------------
 
@@ -343,6 +349,14 @@ class Tier(ABC):
         elif outcome is Written.PRESENT:
             self._emit("write", "present", key)
         return outcome
+
+    def _note_removal(self, key: Key, cause: RemovalCause) -> None:
+        """Count and tell that an entry went. A backend calls this for each, once it is gone."""
+        self._counters.note_removal(key, cause)
+        self._tell_removal(key, cause)
+
+    def _tell_removal(self, key: Key, cause: RemovalCause) -> None:
+        self._emit("evict" if cause in _OWN_CAUSES else "remove", "done", key, cause)
 
     def _degrade(self, operation: TierOperation, key: Key | None, error: Exception) -> None:
         self._counters.failures += 1

@@ -8,14 +8,23 @@ began before a write or removal of its key gives way to it (:class:`Watch`), so 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from typing import Any, final
 
 from acache.codecs import Codec
+from acache.events import RemovalCause
 from acache.exceptions import CacheError, ConfigurationError
 from acache.keys import encode_key
 from acache.locks import BLOCKING, KeyedLock, Lockable, LockRank, acquire_many_locks
 from acache.mutexes import make_mutex
+from acache.stats import NO_REMOVALS
 from acache.tiers.base import Tier, count_stored, encoded_keys
 from acache.tiers.memory import MemoryTier
 from acache.types import MISSING, Entry, Hit, Key, Written
@@ -186,8 +195,8 @@ class ChainTier(Tier):
         async with self._writing.hold(key, BLOCKING):
             if not still() or (entry.tags and await self.stamps.is_dead(key, entry, fresh=True)):
                 return Written.FAILED
-            if self.memory is not None and not replace:
-                node = self.memory.node(key)  # what is dead there must not stand in the way
+            if self.memory is not None:
+                node = self.memory.node(key)  # what is dead there must not stand in the way, nor pass for replaced
                 await self._unless_dead(key, None if node is None else node.entry)
             return await self._write_through(key, entry, codec, replace=replace)
 
@@ -203,6 +212,11 @@ class ChainTier(Tier):
     async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
         """Say what :meth:`lock` locks: what its tiers do."""
         return {rank: part for tier in self.tiers for rank, part in (await tier.ranked_locks()).items()}
+
+    def removals(self, prefix: str) -> Mapping[RemovalCause, int]:
+        """Return how many entries of one function went from all tiers together, by cause, since this was asked first."""
+        parts = [tier.removals(prefix) for tier in self.tiers]
+        return {cause: sum(part[cause] for part in parts) for cause in NO_REMOVALS}
 
     # --- the primitives -------------------------------------------------------------------------------------------
 
@@ -228,8 +242,7 @@ class ChainTier(Tier):
                 over = replace or result is Written.NEW
                 try:
                     written = await tier.write(key, entry, replace=over, codec=codec)
-                except ConfigurationError as error:  # of a tier, which must not cost the caller his result
-                    self._degrade("write", key, error)
+                except ConfigurationError:  # of a tier, which has told; it must not cost the caller his result
                     written = Written.FAILED
                 if written is Written.PRESENT:
                     return written
@@ -258,7 +271,8 @@ class ChainTier(Tier):
             for tier in reversed(self._writable):
                 for key in left:
                     self._end_watches(key)
-                for key, written in (await tier.write_many(left, replace=True, codec=codec)).items():
+                for key, outcome in (await tier.write_many(left, replace=True, codec=codec)).items():
+                    written = Written.FAILED if isinstance(outcome, ConfigurationError) else outcome
                     if written is Written.NEW or isinstance(written, CacheError):
                         results[key] = written
                     if isinstance(written, CacheError) or (self.agrees and written is Written.FAILED):
@@ -363,10 +377,9 @@ class ChainTier(Tier):
             count_stored(await tier.write_many(fresh, replace=replace, codec=codec))
 
     def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: Watch, *, replace: bool = False) -> None:
-        try:  # no change of the key can come between the look at the watch and the write, from any thread
+        with suppress(ConfigurationError):  # as in _write_through()
+            # No change of the key can come between the look at the watch and the write, from any thread.
             memory.put(key, entry, replace=replace, still=watch.is_fresh)
-        except ConfigurationError as error:  # as in _write_through()
-            self._degrade("write", key, error)
 
     @contextmanager
     def watching(self, key: Key) -> Generator[Watch]:

@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import heapq
 import math
-import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias, cast, final
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any, TypeAlias, final
 
 from acache.clock import SYSTEM_CLOCK, Clock
 from acache.codecs import Codec
 from acache.events import RemovalCause
 from acache.exceptions import ConfigurationError
 from acache.mutexes import make_mutex
-from acache.stats import TierStatistics
+from acache.stats import FUNCTION_DIGITS, TierStatistics
 from acache.tiers.base import Tier
 from acache.tiers.eviction import Node, PolicyName, make_policy
+from acache.tiers.limits import check_limit, check_weight
+from acache.tiers.sizing import estimate_size
 from acache.types import MISSING, Entry, Key, Missing, Written
 
-__all__ = ("MemoryTier", "estimate_size")
+__all__ = ("MemoryTier",)
 
-#: Hex digits of a key that name its namespace and function.
-FUNCTION_DIGITS: Final = 20
-_ESTIMATE_LIMIT: Final = 10_000
-#: Causes that are the tier's own doing: these are evictions, the others removals.
-_OWN_CAUSES: Final = frozenset({"evicted", "expired"})
 _Gone: TypeAlias = tuple[Key, RemovalCause]
 
 
@@ -43,8 +39,9 @@ class MemoryTier(Tier):
 
     A subscriber of ``events`` hears of every entry that goes, and why (:data:`~acache.events.RemovalCause`), once it is gone.
 
-    Raises :class:`~acache.exceptions.ConfigurationError` for a limit below 1, an unknown policy, and at a write for a
-    weigher that returns anything else; the value is not stored then.
+    Raises :class:`~acache.exceptions.ConfigurationError` for a limit that is no integer or below 1, an unknown policy, a
+    weigher that cannot be called, and at a write for one that returns anything else: the value is not stored then, which an
+    event tells too. Chains and caches go on without, since the caller has his result.
     """
 
     def __init__(
@@ -58,13 +55,12 @@ class MemoryTier(Tier):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         super().__init__(name=name, clock=clock)
-        for option, limit in (("max_entries", max_entries), ("max_bytes", max_bytes)):
-            if limit is not None and limit < 1:
-                raise ConfigurationError(option, "a limit is at least 1; use None for no limit")
+        self.max_entries = max_entries = check_limit("max_entries", max_entries)
+        self.max_bytes = max_bytes = check_limit("max_bytes", max_bytes)
         if weigher is not None and max_bytes is None:
             raise ConfigurationError("weigher", "it says what a value takes of max_bytes=; give that too")
-        self.max_entries = max_entries
-        self.max_bytes = max_bytes
+        if weigher is not None and not callable(weigher):
+            raise ConfigurationError("weigher", "give a function that takes a value and returns an integer")
         self.policy: PolicyName = policy
         self._weigher = weigher
         self._most_entries: float = math.inf if max_entries is None else max_entries
@@ -134,7 +130,7 @@ class MemoryTier(Tier):
                     dead = present.deadline is not None and now >= present.deadline
                     if not (replace or dead):
                         return Written.PRESENT
-                    gone += self._drop(present, "expired" if dead else "replaced")
+                    gone += self._drop(present, "expired" if dead else self._why_replaced(present, entry))
                 if timed:
                     gone += self._drop_expired(now)
                 if len(self._nodes) >= self._most_entries or self._bytes + size > self._most_bytes:
@@ -221,10 +217,11 @@ class MemoryTier(Tier):
     def _weigh(self, key: Key, value: object, *, replace: bool) -> int | None:
         """Return what ``value`` takes, or ``None`` if it cannot be stored; what it was to replace goes then."""
         try:
-            size = estimate_size(value) if self._weigher is None else _checked(self._weigher(value))
+            size = estimate_size(value) if self._weigher is None else check_weight(self._weigher(value))
             if size <= self._most_bytes:
                 return size
-        except ConfigurationError:
+        except ConfigurationError as error:
+            self._degrade("write", key, error)
             if replace:
                 self._forget(key, "replaced")
             raise
@@ -237,7 +234,7 @@ class MemoryTier(Tier):
     def _tell(self, gone: Iterable[_Gone]) -> None:
         if self.events.active:
             for key, cause in gone:
-                self._emit("evict" if cause in _OWN_CAUSES else "remove", "done", key, cause)
+                self._tell_removal(key, cause)
 
     def _forget(self, key: Key, cause: RemovalCause) -> bool:
         node = self._nodes.get(key)
@@ -279,8 +276,15 @@ class MemoryTier(Tier):
         if node.deadline is not None:
             heapq.heappush(self._expiring, node)
 
-    def _drop(self, node: Node, cause: RemovalCause) -> tuple[_Gone, ...]:
-        """Take ``node`` out, unless it is out, and count it; return what there is to tell."""
+    def _why_replaced(self, node: Node, entry: Entry) -> RemovalCause | None:
+        present = node.entry
+        if present is None or entry.renews:
+            return None
+        is_stale = present.stale_at is not None and self.clock.wall() >= present.stale_at
+        return "expired" if is_stale else "replaced"
+
+    def _drop(self, node: Node, cause: RemovalCause | None) -> tuple[_Gone, ...]:
+        """Take ``node`` out, unless it is out, and count it; return what there is to tell: nothing without a cause."""
         key = node.key
         if self._nodes.get(key) is not node:
             return ()
@@ -290,11 +294,13 @@ class MemoryTier(Tier):
         self._bytes -= node.size
         if self._population:
             self._count(key, -1)
-        if cause == "evicted":
-            self._counters.evictions += 1
-        elif cause == "expired":
-            self._counters.expirations += 1
         node.kill()
+        if cause is None:
+            return ()
+        counters = self._counters
+        counters.gone[cause] += 1
+        if counters.functions:
+            counters.note_function(key, cause)
         return ((key, cause),)
 
     def _make_room(self, size: int) -> list[_Gone]:
@@ -329,34 +335,5 @@ class MemoryTier(Tier):
         return gone
 
 
-def _checked(size: object) -> int:
-    if type(size) is int and size >= 0:
-        return size
-    kind = "a negative one" if type(size) is int else type(size).__name__
-    raise ConfigurationError("weigher", f"it returns an integer that is not negative, not {kind}")
-
-
 def _is_over(node: Node, now: float) -> bool:
     return node.deadline is not None and node.deadline <= now
-
-
-def estimate_size(value: object) -> int:
-    """Estimate the bytes ``value`` holds: containers are followed, each object counted once, at most 10,000 of them."""
-    total = 0
-    seen: set[int] = set()
-    pending = [value]
-    while pending and len(seen) < _ESTIMATE_LIMIT:
-        item = pending.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        total += max(sys.getsizeof(item, 64), int(getattr(item, "nbytes", 0) or 0))
-        if isinstance(item, Mapping):
-            mapping: Mapping[object, object] = item  # pyright: ignore[reportUnknownVariableType] - of anything
-            pending.extend(mapping.keys())
-            pending.extend(mapping.values())
-        elif isinstance(item, (list, tuple, set, frozenset)):
-            pending.extend(cast("list[object]", item))
-        elif hasattr(item, "__dict__") and not isinstance(item, type):
-            pending.append(vars(item))
-    return total

@@ -9,17 +9,20 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from acache.events import Event, TierEvent
 from acache.exceptions import ConfigurationError
 from acache.testing import ManualClock
-from acache.tiers import MemoryTier
+from acache.tiers import DiskTier, MemoryTier
 from acache.tiers.eviction import DEAD, POLICIES, Node, Policy, SecondChance, Sieve
-from acache.tiers.memory import estimate_size
+from acache.tiers.sizing import estimate_size
 from acache.types import Entry, Hit, Key, Written
 from tests.intruder import at_every_call
 
@@ -335,6 +338,7 @@ async def test_a_weigher_that_returns_nonsense_is_named(weight: Any) -> None:
             await tier.set(name, "new")
     with pytest.raises(ConfigurationError, match="weigher"):
         await tier.insert("inserted", "new")
+    assert tier.statistics().failures == 3
     assert [await tier.get(name) for name in ("set", "new", "inserted")] == [None, None, Hit("old")]
     check(tier)
 
@@ -389,11 +393,34 @@ def test_every_policy_keeps_the_limits(policy: Any) -> None:
     assert gone == set(tier._nodes)
 
 
+@pytest.mark.parametrize("tier", [MemoryTier, partial(DiskTier, "/nowhere")])
 @pytest.mark.parametrize("option", ["max_entries", "max_bytes"])
-def test_a_limit_is_positive(option: str) -> None:
-    """A limit of zero is refused, and the option named."""
-    with pytest.raises(ConfigurationError, match=option):
-        MemoryTier(**{option: 0})  # type: ignore[arg-type] # which of them is the parameter
+@pytest.mark.parametrize("limit", [0, -5, "5", "secret", 1.5, float("nan"), float("inf"), True, False, [], b"7", 2.0])
+def test_a_limit_is_a_positive_integer(tier: Any, option: str, limit: Any) -> None:
+    """Anything else is refused at once: the option is named, what to do is said, and the value is not shown."""
+    with pytest.raises(ConfigurationError, match=rf"^{option}: a limit is .*; use None for no limit$") as caught:
+        tier(**{option: limit})
+    assert "secret" not in str(caught.value)
+
+
+def test_integers_of_other_types_are_limits() -> None:
+    """What can be an index is an integer."""
+    assert MemoryTier(np.int64(5), np.uint8(7)).max_entries == 5  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - the rule
+
+
+@pytest.mark.parametrize("weigher", [5, "len", [len]])
+def test_a_weigher_is_a_function(weigher: Any) -> None:
+    """One that cannot be called is refused before anything is stored."""
+    with pytest.raises(ConfigurationError, match=r"^weigher: give a function"):
+        MemoryTier(max_bytes=5, weigher=weigher)
+
+
+@pytest.mark.parametrize("policy", [None, 5, ["lru"], b"lru", "LRU"])
+def test_a_policy_is_a_name(policy: Any, tmp_path: Path) -> None:
+    """Whatever is no name of a policy is refused as an unknown one, by both tiers."""
+    for make in (MemoryTier, partial(DiskTier, tmp_path)):
+        with pytest.raises(ConfigurationError, match=r"^policy: unknown.*known policies: "):
+            make(policy=policy)
 
 
 def test_sizes_follow_containers_and_survive_circles() -> None:
