@@ -59,12 +59,15 @@ class Flight(Generic[T]):
         "awaited",
         "born",
         "interim",
+        "is_followed",
+        "is_noted",
         "key",
         "label",
         "landing",
         "loop",
         "progress",
         "settled",
+        "stores",
         "task",
         "valid",
         "waiters",
@@ -76,6 +79,12 @@ class Flight(Generic[T]):
         self.born = born
         self.label = label
         self.loop = loop
+        #: Whether one of those who take part wants its result to be stored.
+        self.stores = False
+        #: Whether it was noted that it failed, or took too long for somebody.
+        self.is_noted = False
+        #: Whether somebody who has left tells what it comes to.
+        self.is_followed = False
         self.task: asyncio.Task[None] | None = None
         self.waiters = 0
         #: Whether nobody changed the key since the flight began.
@@ -174,16 +183,17 @@ class FlightTable:
         *,
         blocked: asyncio.AbstractEventLoop | None = None,
         born: int = 0,
+        stores: bool = True,
     ) -> tuple[T, bool]:
         """Return what ``produce`` gives, and whether another caller had begun it.
 
         ``blocked`` is the loop of the thread that waits for this call, if it runs one: joining a flight of that loop
-        would be for ever and raises :class:`~acache.exceptions.BridgeError`. A flight that begins is ``born`` so. A cancelled caller leaves; the last one
-        to leave cancels ``produce``. Exceptions of ``produce`` reach every waiter.
+        would be for ever and raises :class:`~acache.exceptions.BridgeError`. A flight that begins is ``born`` so. ``stores`` says whether this
+        caller wants the result to be stored. A cancelled caller leaves; the last one to leave cancels ``produce``. Exceptions of ``produce`` reach every waiter.
         """
         while True:
             aboard = _aboard.get()
-            flight, leads = self._enter(key, label, blocked, aboard, born=born)
+            flight, leads = self._enter(key, label, blocked, aboard, born=born, stores=stores)
             if leads:
                 self._depart(flight, produce)
             try:
@@ -196,7 +206,13 @@ class FlightTable:
 
     @contextmanager
     def board(
-        self, key: Key, label: str, produce: Callable[[Flight[T]], Awaitable[T]], progress: Callable[[], Any]
+        self,
+        key: Key,
+        label: str,
+        produce: Callable[[Flight[T]], Awaitable[T]],
+        progress: Callable[[], Any],
+        *,
+        stores: bool = True,
     ) -> Generator[tuple[Flight[T], bool]]:
         """Take part in the flight of ``key`` for a ``with`` block without waiting for its end; otherwise as :meth:`run`.
 
@@ -204,7 +220,7 @@ class FlightTable:
         begins; that must not wait.
         """
         aboard = _aboard.get()  # the block may end in another context: an async generator's clean-up has one of its own
-        flight, leads = self._enter(key, label, None, aboard, progress)
+        flight, leads = self._enter(key, label, None, aboard, progress, stores=stores)
         if leads:
             self._depart(flight, produce)
         try:
@@ -222,6 +238,13 @@ class FlightTable:
             flight.interim = interim
             futures = flight.dismiss()
         wake(futures, value)
+
+    def is_to_store(self, flight: Flight[Any]) -> bool:
+        """Tell whether one of those who take part wants the result to be stored; if not, nobody joins from now on."""
+        with _mutex:
+            if not flight.stores:
+                self._ground(flight)
+            return flight.stores
 
     def ground(self, flight: Flight[Any]) -> None:
         """Take the right to publish from ``flight``; later callers start a new one."""
@@ -246,6 +269,10 @@ class FlightTable:
             for flight in [flight for key, flight in self._flights.items() if key.startswith(prefix)]:
                 self._ground(flight)
 
+    def of(self, key: Key) -> Flight[Any] | None:
+        """Return the flight of ``key``, if there is one that callers may join."""
+        return self._flights.get(key)
+
     def __iter__(self) -> Iterator[Flight[Any]]:
         return iter(list(self._flights.values()))
 
@@ -259,6 +286,8 @@ class FlightTable:
         aboard: tuple[Flight[Any], ...],
         progress: Callable[[], Any] | None = None,
         born: int = 0,
+        *,
+        stores: bool,
     ) -> tuple[Flight[Any], bool]:
         loop = asyncio.get_running_loop()
         with _mutex:
@@ -278,6 +307,7 @@ class FlightTable:
                     f"await its .aio() form instead"
                 )
             flight.waiters += 1
+            flight.stores = flight.stores or stores
             if aboard:
                 aboard[-1].awaited.add(flight)
         return flight, leads

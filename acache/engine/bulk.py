@@ -81,10 +81,12 @@ async def put_many(engine: Engine, calls: Sequence[Call], values: Sequence[Any],
         return sum(written)
     entries: dict[Key, Entry] = {}
     for call, value in zip(calls, values, strict=True):
-        entries[call.key] = engine._storing.entry(call, value, value, 0.0, Origin(call.factors()))
-        engine.flights.invalidate(call.key)
+        entry = engine._storing.entry(call, value, value, 0.0, Origin(call.factors()))
+        if entry is not None:
+            entries[call.key] = entry
+            engine.flights.invalidate(call.key)
     results = await engine.chain.write_many(entries, replace=True)
     for call in calls:
-        if isinstance(results[call.key], Written):
+        if call.key in entries and isinstance(results[call.key], Written):
             engine._report(call, "stored" if results[call.key] is Written.NEW else "present", action="insert")
     return count_stored(results)

@@ -8,19 +8,17 @@ second kind he does, for nobody knows yet; but what the flight comes to is not s
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
 from acache.engine.call import Call
+from acache.engine.reporting import Reporter
 from acache.files import FLOOR_DIGITS
 from acache.flight import Flight, FlightTable
 from acache.tiers.chain import ChainTier
 
 __all__ = ("Groups", "Origin")
-
-_log = logging.getLogger("acache")
 
 
 @final
@@ -37,7 +35,8 @@ class Origin:
 class Groups:
     """The tags of the calls of one cache."""
 
-    def __init__(self, chain: ChainTier, flights: FlightTable) -> None:
+    def __init__(self, chain: ChainTier, flights: FlightTable, reporter: Reporter) -> None:
+        self._reporter: Final = reporter
         self._chain: Final = chain
         self._flights: Final = flights
 
@@ -68,7 +67,7 @@ class Groups:
         try:
             tags = call.tags.of(value)
         except Exception as error:  # noqa: BLE001 - the caller has computed a result, and gets it
-            _log.warning("tags= of %s failed with %s; the result was not stored", call.label, type(error).__name__)
+            self._reporter.not_stored(call, "tags", error)
             return None
         return dataclasses.replace(origin, tags=tuple(dict.fromkeys((*origin.tags, *tags))))
 

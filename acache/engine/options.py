@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from acache.clock import Duration, as_seconds
 from acache.codecs import Codec, PickleCodec, get_codec
@@ -18,7 +18,9 @@ from acache.exceptions import (
     CustomResultEncoderRequiredError,
 )
 
-__all__ = ("CacheExceptions", "CopyMode", "FlightLevel", "OnUnencodable", "Options", "StoreIf", "Ttl")
+__all__ = ("CacheExceptions", "CopyMode", "FlightLevel", "OnUnencodable", "Options", "StoreIf", "Ttl", "said")
+
+T = TypeVar("T")
 
 #: ``process``: one computation for all tasks, loops and threads; ``host``: for all processes that share the disk tier.
 FlightLevel: TypeAlias = Literal["process", "host"]
@@ -95,6 +97,9 @@ class Options:
         for option, value in (("store_if", store_if), ("custom_result_encoder", encoder)):
             if value is not None and not callable(value):
                 raise ConfigurationError(option, f"{label} needs a callable here, not {type(value).__name__}")
+        for option, given in (("store_if", store_if), ("ttl", ttl)):
+            if _is_async(given):
+                raise ConfigurationError(option, f"{label} needs a plain function here: what it says is not awaited")
         options = cls(
             ttl=ttl if callable(ttl) else as_seconds(ttl),
             jitter=as_seconds(jitter, "jitter") or 0.0,
@@ -150,7 +155,7 @@ class Options:
 
     def ttl_of(self, value: Any) -> float | None:
         """Return how long a result is good. Raises what a callable ``ttl`` raises, and for what it returns."""
-        return as_seconds(self.ttl(value)) if callable(self.ttl) else self.ttl
+        return as_seconds(said(self.ttl(value))) if callable(self.ttl) else self.ttl
 
     def exception_ttl(self, error: Exception) -> tuple[bool, float | None]:
         """Tell whether an exception is a result, and for how long; the nearest of its classes counts."""
@@ -199,6 +204,23 @@ class Options:
             raise ConfigurationError(
                 "soft_timeout", f"{label} keeps no stale results to serve: give stale_ttl= or stale_on_error="
             )
+
+
+def said(answer: T) -> T:
+    """Return what a plain function of the user's has answered; raise :class:`TypeError` for what would have to be awaited.
+
+    Such a thing is true, whatever it would come to.
+    """
+    if inspect.iscoroutine(answer):
+        answer.close()
+    if inspect.isawaitable(answer):
+        raise TypeError("a plain function has answered with something to be awaited")
+    return answer
+
+
+def _is_async(given: object) -> bool:
+    method = getattr(given, "__call__", None)  # noqa: B004 - asks how it is called, not whether
+    return inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(method)
 
 
 def _one_of(option: str, value: str | None, choices: Any) -> Any:

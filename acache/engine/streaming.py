@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any, Final, final
 
 from acache import exceptions
@@ -184,7 +185,11 @@ async def follow(engine: Engine, call: Call, source: Source, limit: int) -> Asyn
     given = 0
     while True:
         with engine.flights.board(
-            call.key, call.label, lambda flight: _produce(engine, call, flight, source), lambda: Recording(limit)
+            call.key,
+            call.label,
+            lambda flight: _produce(engine, call, flight, source),
+            lambda: Recording(limit),
+            stores=call.stores,
         ) as (flight, leads):
             recording: Recording = flight.progress
             try:
@@ -274,6 +279,7 @@ async def _store(
     engine: Engine, call: Call, flight: Flight[Found], chunks: list[Any], cost: float, origin: Origin
 ) -> bool:
     """Store a stream that has come to its end."""
+    call = replace(call, stores=engine.flights.is_to_store(flight))
     if not engine._storing.wants(call, chunks):
         return False
     try:

@@ -404,6 +404,7 @@ class DiskTier(Tier):
         if self._max_age is not None:
             end = entry.created + self._max_age
             entry.expires = end if entry.expires is None else min(end, entry.expires)
+            entry.sliding = False  # no use moves that end
 
     def _judge(self, key: Key, codec: Codec) -> Callable[[Blob], Verdict]:
         def judge(blob: Blob) -> Verdict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,61 +15,13 @@ from acache.exceptions import ComputeTimeoutError, ConfigurationError
 from acache.files.lane import LANE
 from acache.locks import BLOCKING
 from acache.testing import ManualClock, settle
-
-Define = Callable[..., Any]
-
-
-class Source:
-    """What a memoized function computes: the number of its run, an error, or nothing before it is let go."""
-
-    def __init__(self) -> None:
-        self.runs = 0
-        self.error: Exception | None = None
-
-    def __call__(self, n: int) -> int:
-        self.runs += 1
-        if self.error is not None:
-            raise self.error
-        return self.runs
+from tests.memoize.helpers import Define, Source, refreshed
 
 
 @pytest.fixture
-def source() -> Source:
-    """Make a source that works."""
-    return Source()
-
-
-@pytest.fixture(params=["memory", "disk", "both"])
-async def cache(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncGenerator[FastCache]:
-    """Make a cache over each kind of tier, and over both."""
-    memory, disk = MemoryTier(clock=clock), DiskTier(tmp_path / "cache", clock=clock)
-    async with FastCache(*{"memory": (memory,), "disk": (disk,), "both": (memory, disk)}[request.param]) as cache:
-        yield cache
-
-
-@pytest.fixture
-def memoized(cache: FastCache, define: Define, call: Define, source: Source) -> Any:
-    """Memoize the source under options, and call what comes of it."""
-
-    def make(**options: Any) -> Any:
-        def f(n: int) -> int:
-            return source(n)
-
-        face = cache.memoize(**options)(define(f))
-
-        async def ask(n: int = 1) -> Any:
-            return await call(face, n)
-
-        ask.face = face  # type: ignore[attr-defined]
-        return ask
-
-    return make
-
-
-async def refreshed(cache: FastCache) -> None:
-    """Wait until what runs behind the callers has been computed and stored."""
-    while len(cache._engine._background):
-        await asyncio.sleep(0.001)
+def cache(tiered: FastCache) -> FastCache:
+    """Run every test here over each kind of tier, and over both."""
+    return tiered
 
 
 async def come_to_rest() -> None:
@@ -339,11 +290,11 @@ async def test_a_peer_was_faster(tmp_path: Path, clock: ManualClock) -> None:
     assert await one(1) == await two(1) == "one"
     clock.advance(11)
     assert await two(1) == "one"
-    while len(runs) < 2 or two_cache._engine._refreshing:
+    while len(runs) < 2 or len(two_cache._engine._background):
         await asyncio.sleep(0.001)
     assert await two(1) == "two"
     assert await one(1) in {"one", "two"}
-    while one_cache._engine._refreshing:
+    while len(one_cache._engine._background):
         await asyncio.sleep(0.001)
     assert await one(1) == "two"
     assert runs == ["one", "two"]
