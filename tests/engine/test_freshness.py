@@ -1,15 +1,14 @@
-"""How good a result still is, and what is then done: pure decisions, as tables."""
+"""How good a result still is: pure decisions, as tables."""
 
 from __future__ import annotations
 
 import math
-from itertools import product
 from typing import Any
 
 import pytest
 
 from acache.clock import as_seconds
-from acache.engine import Freshness, Options, Route, Step, Timing, step
+from acache.engine import Freshness, Options, Timing
 from acache.engine.freshness import Ends, begun, judge, touched
 from acache.engine.resting import FIRST_REST, LONGEST_REST, Resting
 from acache.exceptions import ConfigurationError
@@ -47,23 +46,6 @@ def test_early_refresh(draw: float, expected: Freshness) -> None:
     assert judge(Timing(early=1.0), age=8, left=2.0, cost=1.0, draw=draw) is expected
     assert judge(Timing(early=100.0), age=8, left=2.0, cost=1.0, draw=0.9) is DUE
     assert judge(Timing(early=1.0), age=8, left=2.0, cost=100.0, draw=0.9) is DUE
-
-
-@pytest.mark.parametrize(("route", "found", "resting"), list(product(Route, [None, *Freshness], [False, True])))
-def test_every_step(route: Route, found: Freshness | None, *, resting: bool) -> None:
-    """What is done with what was found, for every route, freshness, and key that rests after a failure."""
-    if route in {Route.LOOKUP, Route.READ}:
-        if found is None or found is DEAD:
-            expected = Step.COMPUTE
-        elif found is FRESH or resting:
-            expected = Step.SERVE
-        elif found is FALLBACK:
-            expected = Step.COMPUTE
-        else:
-            expected = Step.SERVE_AND_REFRESH if route is Route.LOOKUP else Step.SERVE
-    else:
-        expected = Step.SERVE if found in {FRESH, DUE, STALE} else Step.REFUSE
-    assert step(route, found, resting=resting) is expected
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ class Worker:
         tiers = (MemoryTier(clock=clock),) if memory else ()
         self.cache = FastCache(*tiers, DiskTier(directory, clock=clock))
         # What a callable reads is unknown: every call takes the full path.
-        self.f = self.cache.memoize(idle=10, key=lambda n: n)(define(f))
+        self.f = self.cache.memoize(idle=10, key=int)(define(f))
 
     async def ask(self) -> Any:
         return await self.f.aio(1)

@@ -327,8 +327,9 @@ class Slow:
         return self.done
 
 
-async def until(clock: ManualClock, sleepers: int) -> None:
-    while clock.sleepers < sleepers:
+async def until(clock: ManualClock, sleepers: int, asked: asyncio.Future[Any] | None = None) -> None:
+    """Wait until so many wait for the clock, or until a call is over that was to be one of them."""
+    while clock.sleepers < sleepers and not (asked is not None and asked.done()):
         await asyncio.sleep(0)
 
 
@@ -427,16 +428,22 @@ async def test_a_plain_thread_has_timeouts_too(clock: ManualClock) -> None:
     """A thread that calls a plain function does not wait longer than it may, soft or hard."""
     cache = FastCache(MemoryTier(clock=clock))
     go, runs, ended = threading.Event(), list[int](), list[int]()
+    callers: list[threading.Thread] = []
+
+    def ask(n: int) -> int:
+        callers.append(threading.current_thread())
+        return f(n)
 
     @cache.memoize(ttl=10, stale_on_error=100, soft_timeout=1, timeout=5)
     def f(n: int) -> int:
+        assert threading.current_thread() not in callers, "the caller could not go while he runs this"
         runs.append(n)
         assert go.wait(20)
         ended.append(n)
         return len(runs)
 
-    asked = asyncio.create_task(asyncio.to_thread(f, 1))
-    await until(clock, 1)
+    asked = asyncio.create_task(asyncio.to_thread(ask, 1))
+    await until(clock, 1, asked)
     clock.advance(1)
     while not asked.done() and not go.is_set():
         clock.advance(1)
@@ -445,11 +452,11 @@ async def test_a_plain_thread_has_timeouts_too(clock: ManualClock) -> None:
         await asked
     assert ended == []
     go.set()
-    assert await asyncio.to_thread(f, 2) == 2
+    assert await asyncio.to_thread(ask, 2) == 2
     go.clear()
     clock.advance(11)
-    asked = asyncio.create_task(asyncio.to_thread(f, 2))
-    await until(clock, 1)
+    asked = asyncio.create_task(asyncio.to_thread(ask, 2))
+    await until(clock, 1, asked)
     clock.advance(1)
     assert await asked == 2
     assert 2 in ended
