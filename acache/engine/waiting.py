@@ -80,7 +80,7 @@ class Waiting:
             soft = call.options.soft_timeout
             if soft is not None and not await is_any_done_within(soft, self._clock, flying):
                 stale = await self._stale(call, until, flying)
-                if stale is not None and not flying.done():
+                if stale is not None:
                     self._leave(call, flying)
                     return stale, False
             if await is_any_done_within(max(0.0, until - self._clock.monotonic()), self._clock, flying):

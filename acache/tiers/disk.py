@@ -403,8 +403,10 @@ class DiskTier(Tier):
         """Let an entry end at its age: tiers above that keep a copy, and callers, see one time."""
         if self._max_age is not None:
             end = entry.created + self._max_age
-            entry.expires = end if entry.expires is None else min(end, entry.expires)
-            entry.sliding = False  # no use moves that end
+            if entry.expires is None or (entry.sliding and not entry.is_expired(self.clock.wall())):
+                entry.expires, entry.sliding = end, False  # no use moves that end
+            else:
+                entry.expires = min(end, entry.expires)
 
     def _judge(self, key: Key, codec: Codec) -> Callable[[Blob], Verdict]:
         def judge(blob: Blob) -> Verdict:

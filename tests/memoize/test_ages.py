@@ -9,7 +9,7 @@ import pytest
 
 from acache import DiskTier, FastCache
 from acache.testing import ManualClock
-from acache.types import Key
+from acache.types import Entry, Key
 from tests.memoize.helpers import Define, Source, refreshed
 
 
@@ -94,6 +94,32 @@ async def test_a_call_that_takes_nothing_stale(memoized: Any, call: Define, cloc
     clock.advance(500)
     assert await call(strict, 1) == 2
     assert await f() == 2
+
+
+async def test_a_twin_that_takes_nothing_stale(
+    cache: FastCache, call: Define, define: Define, source: Source, clock: ManualClock
+) -> None:
+    """Nor is it for the same function decorated without stale_on_error, on whatever path its calls go."""
+
+    def body(n: int) -> int:
+        return source(n)
+
+    raw = define(body)
+    f, strict = cache.memoize(ttl=10, stale_on_error=1000)(raw), cache.memoize(raw)
+    assert [await call(f, 1), await call(strict, 1), await call(strict, 1)] == [1, 1, 1]
+    clock.advance(11)
+    assert await call(strict, 1) == 2
+
+
+async def test_a_stale_entry_from_the_future_is_none(cache: FastCache, clock: ManualClock) -> None:
+    """An entry that can be stale and has no other end is a miss on disk while it is from the future, beyond the skew."""
+    wide, key = cache.tier.tiers[-1], Key("0" * 64)
+    if wide.name != "disk":
+        return
+    for ahead, found in ((200, True), (400, False)):
+        now = clock.wall() + ahead
+        await wide.write(key, Entry(1, created=now, stale_at=now + 10), replace=True)
+        assert (await wide.read(key) is not None) is found
 
 
 async def test_other_options_are_added(memoized: Any, call: Define, clock: ManualClock) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from acache import DiskTier, FastCache, MemoryTier
+from acache import CallEvent, DiskTier, FastCache, MemoryTier
 from acache.testing import FaultyTier, Gate, ManualClock, settle
 from tests.memoize.helpers import Define, Source, refreshed
 
@@ -143,6 +143,53 @@ async def test_a_kept_exception_is_touched(memoized: Any, clock: ManualClock, so
     clock.advance(3)
     source.error = None
     assert await f() == 2
+
+
+async def test_a_kept_exception_is_refreshed(
+    memoized: Any, cache: FastCache, clock: ManualClock, source: Source
+) -> None:
+    """A refresh that fails again makes the exception young again, and one that works takes its place at once."""
+    f = memoized(refresh_after=5, cache_exceptions={BrokenError: 50})
+    source.error = BrokenError()
+    for runs in range(1, 6):
+        with pytest.raises(BrokenError):
+            await f()
+        await refreshed(cache)
+        assert source.runs == runs
+        assert (await f.face.cache_get(1)).age == 0
+        clock.advance(20)
+    source.error = None
+    with pytest.raises(BrokenError):
+        await f()
+    await refreshed(cache)
+    assert await f() == 6
+
+
+async def test_a_kept_exception_is_no_failure(
+    memoized: Any, cache: FastCache, clock: ManualClock, source: Source
+) -> None:
+    """A key whose result is an exception does not rest: it is tried again as soon as that is stale."""
+    f = memoized(stale_ttl=100, ttl=10, cache_exceptions={BrokenError: 0.5})
+    source.error = BrokenError()
+    with pytest.raises(BrokenError):
+        await f()
+    source.error = None
+    clock.advance(0.6)
+    with pytest.raises(BrokenError):
+        await f()
+    await refreshed(cache)
+    assert await f() == 2
+
+
+async def test_the_first_exception_is_the_original(memoized: Any, cache: FastCache, source: Source) -> None:
+    """Who computed gets what the function raised, frames and cause, and not what was kept of it."""
+    f = memoized(ttl=10, stale_on_error=100, cache_exceptions=BrokenError)
+    source.error = BrokenError()
+    source.error.__cause__ = LookupError("why")
+    with cache.events.capture() as events, pytest.raises(BrokenError) as caught:
+        await f()
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert [event.outcome for event in events if isinstance(event, CallEvent)] == ["failed"]
 
 
 async def test_an_exception_that_no_tier_can_encode(memoized: Any, cache: FastCache, source: Source) -> None:

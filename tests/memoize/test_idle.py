@@ -168,6 +168,28 @@ async def test_others_hear_of_frequent_uses(
     await two.cache.aclose()
 
 
+async def test_a_use_keeps_nothing_beyond_max_age(tmp_path: Path, clock: ManualClock, define: Define) -> None:
+    """What memory has from a directory with a limit of age ends with that, however often it is used."""
+    runs: list[int] = []
+
+    def body(n: int) -> int:
+        runs.append(n)
+        return len(runs)
+
+    raw = define(body)
+    async with FastCache(DiskTier(tmp_path, max_age=100, clock=clock)) as writer:
+        assert await writer.memoize(idle=10)(raw).aio(1) == 1
+    cache = FastCache(MemoryTier(clock=clock), DiskTier(tmp_path, max_age=100, clock=clock))
+    f = cache.memoize(idle=10)(raw)
+    for _ in range(16):
+        clock.advance(6)
+        assert await f.aio(1) == 1
+        await refreshed(cache)
+    clock.advance(6)
+    assert await f.aio(1) == 2
+    await cache.aclose()
+
+
 @pytest.mark.parametrize("change", ["set", "invalidate"])
 async def test_a_use_does_not_undo_what_others_did(
     tmp_path: Path, clock: ManualClock, define: Define, change: str

@@ -136,6 +136,8 @@ async def test_a_run_that_is_late_counts_once(clock: ManualClock) -> None:
     await until(lambda: clock.sleepers == 2)
     clock.advance(3.5)
     assert await first == 1
+    async with asyncio.timeout(5):
+        assert await slow.ask() == 1, "the key rests: nobody waits for the run"
     clock.advance(1.5)
     assert await second == 1
     slow.go.open()
