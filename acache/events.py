@@ -31,7 +31,7 @@ __all__ = (
 
 _log = logging.getLogger("acache")
 
-CallAction: TypeAlias = Literal["call", "get", "insert", "refresh"]
+CallAction: TypeAlias = Literal["call", "get", "insert", "refresh", "store"]
 CallOutcome: TypeAlias = Literal[
     "hit", "joined", "computed", "agreed", "failed", "bypassed", "missed", "stored", "present"
 ]
@@ -49,7 +49,8 @@ class CallEvent:
     ``computed`` (``stored`` tells whether the result was), ``agreed`` (computed, but another worker's result was first and
     was served: deterministic caches), ``failed`` (the function raised), ``bypassed`` (a switch was on), ``missed`` (a replay
     found nothing); of a get: ``hit`` or ``missed``; of an insert: ``stored`` or ``present``; of a refresh behind a caller:
-    ``computed`` or ``failed``. ``stale``: what was served was past its time.
+    ``computed`` or ``failed``; of the storing of a result: ``failed``, because of what the user gave as an option, which
+    ``reason`` names, with the type of its error. ``stale``: what was served was past its time.
     ``seconds`` is what the caller waited, ``cost`` what the computation took.
     """
 
@@ -63,6 +64,7 @@ class CallEvent:
     action: CallAction = "call"
     stored: bool | None = None
     stale: bool = False
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,9 +55,14 @@ class Entry:
     """One stored result and what is known about it.
 
     ``created``, ``stale_at`` and ``expires`` are wall-clock seconds (``None``: never). From ``expires`` on there is no
-    such entry; from ``stale_at`` on, which is not later, its function may still want it. ``cost`` is the seconds the computation took, ``tags`` names the groups it belongs to, ``factors`` maps factor names to digests (why a key is what it is).
-    ``born`` orders it among the invalidations of its tags; it is kept for entries that have some. ``renews`` says that it is
-    what was there, with other times: who takes its place replaces nothing. No tier stores that.
+    such entry; from ``stale_at`` on, which is not later, its function may still want it; when it is ``sliding``, both move with
+    each use. ``cost`` is the seconds the computation took, ``tags`` names the groups it belongs to, ``factors`` maps factor names to digests (why a key is what it is).
+    ``born`` orders it among the invalidations of its tags; it is kept for entries that have some.
+
+    The wall clock may jump. How old the entry is, is decided by ``anchor``: when it was made, in monotonic seconds of this
+    process, noted when it was made or first seen here, and not stored. Nor is ``told``, the ``stale_at`` that was last
+    written where others look; nor ``renews``, which says that it is what was there, with other times: who takes its place
+    replaces nothing.
     """
 
     value: Any
@@ -68,7 +73,16 @@ class Entry:
     factors: Mapping[str, str] = field(default_factory=dict[str, str])
     stale_at: float | None = None
     born: int = 0
-    renews: bool = field(default=False, compare=False)
+    sliding: bool = False
+    anchor: float | None = field(default=None, compare=False, repr=False)
+    told: float | None = field(default=None, compare=False, repr=False)
+    renews: bool = field(default=False, compare=False, repr=False)
+
+    def age(self, now: float, wall: float) -> float:
+        """Return the seconds since it was made, at ``now`` monotonic seconds; ``wall`` counts at the first look only."""
+        if self.anchor is None:
+            self.anchor = now - max(0.0, wall - self.created)
+        return max(0.0, now - self.anchor)
 
     def is_expired(self, wall: float) -> bool:
         """Tell whether the entry is past its time at ``wall`` seconds."""

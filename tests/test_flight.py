@@ -18,6 +18,7 @@ from acache import exceptions
 from acache.exceptions import BridgeError, RecursiveCallError
 from acache.flight import Flight, FlightTable, LeaderLost
 from acache.flight.flight import BLOCKING
+from acache.testing import settle
 from acache.types import Key
 from tests.intruder import at_every_call
 
@@ -279,6 +280,29 @@ async def test_a13_a_flight_survives_garbage_collection() -> None:
         gc.collect()
     job.release.set()
     assert await caller == ("made", False)
+
+
+async def test_nobody_joins_what_will_not_be_stored() -> None:
+    """Once it is decided that no caller of a flight may store its result, the next caller begins one of his own."""
+    table, decided, go = FlightTable(), list[bool](), asyncio.Event()
+
+    async def produce(flight: Flight[int]) -> int:
+        decided.append(table.is_to_store(flight))
+        await go.wait()
+        return len(decided)
+
+    def ask(*, stores: bool) -> asyncio.Task[tuple[int, bool]]:
+        return asyncio.ensure_future(table.run(Key("0" * 64), "f", produce, stores=stores))
+
+    asked = [ask(stores=False)]
+    await settle()
+    asked.append(ask(stores=True))
+    await settle()
+    asked.append(ask(stores=False))
+    await settle()
+    go.set()
+    assert [(await each)[1] for each in asked] == [False, False, True]
+    assert decided == [False, True]
 
 
 async def test_a17_an_invalidated_flight_may_not_publish_and_is_not_joined() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tests.conftest import held_now, left_held
 
 
 @contextmanager
-def a_flight() -> Iterator[object]:
+def a_flight() -> Generator[object]:
     """Leave a flight in its table."""
     table: FlightTable = FlightTable()
     loop = asyncio.new_event_loop()
@@ -30,7 +30,7 @@ def a_flight() -> Iterator[object]:
 
 
 @contextmanager
-def a_key() -> Iterator[object]:
+def a_key() -> Generator[object]:
     """Leave a key in a table of locks."""
     table: KeyedLock[str] = KeyedLock()
     holding = asyncio.run(table.acquire("key"))
@@ -39,7 +39,7 @@ def a_key() -> Iterator[object]:
 
 
 @contextmanager
-def a_lock() -> Iterator[object]:
+def a_lock() -> Generator[object]:
     """Leave a lock."""
     lock = Lock()
     assert lock.acquire_nowait()

@@ -11,7 +11,7 @@ All numbers are little-endian::
        8  key id               of the signing key; zeros: not signed
        8  created              float, seconds of the wall clock
        8  expires              the same; NaN: never
-       8  stale at             the same
+       8  stale at             the same; negative: the same, and it and the end move with each use
        8  cost                 float, seconds of the computation
        4  meta size
        8  payload size
@@ -77,7 +77,10 @@ HEADER_SIZE: Final = _HEADER.size
 
 
 class FrameHeader(NamedTuple):
-    """The fixed part of a frame. ``expires`` and ``stale_at`` are NaN for an entry that never does, or is."""
+    """The fixed part of a frame. ``expires`` and ``stale_at`` are NaN for an entry that never does, or is.
+
+    ``stale_at`` is negative for one that slides.
+    """
 
     prologue: bytes
     version: bytes
@@ -131,7 +134,7 @@ def encode_frame(
         _UNSIGNED if signer is None else signer.key_id,
         entry.created,
         _NEVER if entry.expires is None else entry.expires,
-        _NEVER if entry.stale_at is None else entry.stale_at,
+        _NEVER if entry.stale_at is None else -entry.stale_at if entry.sliding else entry.stale_at,
         entry.cost,
         len(meta),
         payload.nbytes,
@@ -157,7 +160,9 @@ def decode_frame(
     *_, created, expires, stale_at, cost, meta_size, payload_size = header
     start = HEADER_SIZE + meta_size
     value = codec.decode(view[start : start + payload_size])
-    return Entry(value, created, _time(expires), cost, meta.tags, meta.factors, _time(stale_at), meta.born)
+    return Entry(
+        value, created, _time(expires), cost, meta.tags, meta.factors, _time(abs(stale_at)), meta.born, stale_at < 0
+    )
 
 
 def _time(seconds: float) -> float | None:

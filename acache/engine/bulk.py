@@ -54,7 +54,7 @@ async def find_many(engine: Engine, calls: Sequence[Call]) -> dict[Key, tuple[En
     found: dict[Key, tuple[Entry, Tier]] = {}
     if not calls[0].options.timing.is_plain:
         found = await engine.chain.find_many(
-            by_key, codec, lambda key, entry: engine.looking.freshness(by_key[key], entry) is Freshness.FRESH
+            by_key, codec, lambda key, entry: engine._finder.freshness(by_key[key], entry) is Freshness.FRESH
         )
     rest = [key for key in by_key if key not in found]
     return found | await engine.chain.find_many(rest, codec) if rest else found
@@ -86,10 +86,12 @@ async def put_many(engine: Engine, calls: Sequence[Call], values: Sequence[Any],
         return written.count(True)
     entries: dict[Key, Entry] = {}
     for call, value in zip(calls, values, strict=True):
-        entries[call.key] = engine._storing.entry(call, value, value, 0.0, Origin(call.factors()))
-        engine.flights.invalidate(call.key)
+        entry = engine._storing.entry(call, value, value, 0.0, Origin(call.factors()))
+        if entry is not None:
+            entries[call.key] = entry
+            engine.flights.invalidate(call.key)
     results = await engine.chain.write_many(entries, replace=True)
     for call in calls:
-        if isinstance(results[call.key], Written):
+        if call.key in entries and isinstance(results[call.key], Written):
             engine._report(call, "stored" if results[call.key] is Written.NEW else "present", action="insert")
     return count_stored(results)

@@ -6,11 +6,12 @@ import math
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, final
 
+from acache.context import current_scope
+from acache.engine.bare import bare
 from acache.engine.freshness import Freshness
 from acache.engine.options import Options
 from acache.locks import Limiter
@@ -25,6 +26,10 @@ _NO_FACTORS: Final[Mapping[str, str]] = MappingProxyType({})
 
 def _none() -> Mapping[str, str]:
     return _NO_FACTORS
+
+
+def _may_store() -> bool:
+    return not current_scope().read_only
 
 
 @final
@@ -53,8 +58,8 @@ class Call:
     blocked: AbstractEventLoop | None = None
     #: Run the function when the caller may be gone; as ``compute``, if that does not need him.
     behind: Callable[[], Awaitable[Any]] | None = None
-    #: Whether what is computed may be stored.
-    stores: bool = True
+    #: Whether anything may be stored for the caller; unless said otherwise, as the switches of this moment have it.
+    stores: bool = field(default_factory=_may_store)
     #: When the caller was last served without asking, in monotonic seconds.
     used: float = -math.inf
     #: Look into the tiers for what is stored, together with others; ``None``: alone.
@@ -90,6 +95,8 @@ class Found:
     agreed: bool = False
     freshness: Freshness = Freshness.FRESH
     ttl: float | None = None
+    #: The entry and its tier, for who has to judge it again.
+    source: tuple[Entry, Tier] | None = None
 
 
 class Costed(NamedTuple):
@@ -106,9 +113,11 @@ class Failure:
 
     error: Exception
 
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """Keep an exception that is being raised, without the frames it comes from."""
+        return cls(bare(error))
+
     def again(self) -> Exception:
         """Return the exception for one more caller; each raises his own, or their tracebacks would add up."""
-        try:
-            return copy(self.error)
-        except Exception:  # noqa: BLE001 - a class of the user's that cannot be made again
-            return self.error
+        return bare(self.error)

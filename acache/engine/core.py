@@ -7,9 +7,7 @@ computes, and publishes. A tier that breaks or a host lock that cannot be had co
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, final
@@ -21,20 +19,18 @@ from acache.engine.call import Call, Costed, Failure, Found
 from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.determinism import Determinism
 from acache.engine.explain import Explanation, explain
-from acache.engine.freshness import Freshness, Timing, touched
+from acache.engine.finding import Finder
+from acache.engine.freshness import Freshness
 from acache.engine.groups import Groups, Origin
 from acache.engine.host import HostFlights
-from acache.engine.judging import Judge
-from acache.engine.looking import Looking
 from acache.engine.options import Options
-from acache.engine.patience import end, is_done_within
 from acache.engine.plan import Mode, Route, Step, Verb, plan, step
+from acache.engine.reporting import Reporter
 from acache.engine.resting import Resting
 from acache.engine.storing import Storing, maybe_await, refuse_unrepeatable
-from acache.events import CallAction, CallEvent, CallOutcome, Events
+from acache.engine.waiting import Waiting, note_failure
+from acache.events import Events
 from acache.exceptions import (
-    CacheError,
-    ComputeTimeoutError,
     CustomResultEncoderRequiredError,
     DeterminismLostError,
     ReplayMissError,
@@ -42,10 +38,8 @@ from acache.exceptions import (
     StrictDeterministicCachingKeyNotFoundError,
 )
 from acache.flight import Flight, FlightTable, LeaderLost
-from acache.stats import CallCounters
-from acache.tiers.base import Tier
 from acache.tiers.chain import ChainTier
-from acache.types import MISSING, Entry, Hit, Key, Written
+from acache.types import MISSING, Hit, Key, Written
 
 __all__ = ("Engine",)
 
@@ -67,13 +61,21 @@ class Engine:
         self.flights = FlightTable()
         self.determinism = determinism
         self._host = HostFlights(chain, events, host_timeout)
-        self._background = Background()
-        self._storing = Storing(chain, self.flights.invalidate, self._background, determinism)
-        self.groups = Groups(chain, self.flights)
-        self._resting = Resting()
-        self._refreshing: set[Key] = set()
-        self.judge = Judge(self.clock)
-        self.looking = Looking(chain, self.judge)
+        self._background = background = Background()
+        self._resting = resting = Resting()
+        self._reporter = reporter = Reporter(events, self.clock)
+        self._report = reporter.report
+        self.bypass = reporter.bypassed
+        self.groups = Groups(chain, self.flights, reporter)
+        self._storing = Storing(chain, self.flights.invalidate, background, determinism, reporter)
+        self._finder = finder = Finder(chain, self._storing, background, determinism)
+        self.judge = finder.judge
+        self._find, self._found = finder.find, finder.found
+        #: Look where looking needs no waiting.
+        self.peek = finder.peek
+        #: Let the time of what is stored for a call begin anew; tell whether there was something to be served.
+        self.touch = finder.prolong
+        self._waiting = Waiting(self.flights, finder, background, resting, reporter, self.clock)
 
     def check(self, label: str, options: Options, *, tagged: bool = False) -> None:
         """Raise :class:`~acache.exceptions.ConfigurationError` when the tiers cannot give what ``options`` ask."""
@@ -99,8 +101,6 @@ class Engine:
         """
         if route is Route.RECORD:
             return await self._record(call)
-        if route is Route.READ:
-            call = dataclasses.replace(call, stores=False)
         hit = None if route is Route.REFUSE else self.peek(call)
         if hit is None and route in {Route.REPLAY, Route.STRICT, Route.AGREED}:
             hit = await self._find(call)
@@ -130,19 +130,10 @@ class Engine:
             raise value.again()
         return True, value
 
-    def peek(self, call: Call) -> Found | None:
-        """Look where looking needs no waiting: into memory, and at what the kernel has of a file."""
-        found = self.chain.find_now(call.key, call.options.codec)
-        return None if found is None else self._found(call, *found)
-
     def _step(self, call: Call, route: Route, found: Found | None) -> Step:
         freshness = None if found is None else found.freshness
         aged = freshness not in {None, Freshness.FRESH}
         return step(route, freshness, resting=aged and self._resting.is_resting(call.key, self.clock.monotonic()))
-
-    def bypass(self, label: str, counters: CallCounters) -> None:
-        """Count a call that runs without the cache, and so without a key."""
-        self._emit(counters, CallEvent(label, None, "bypassed"))
 
     async def look_up(self, call: Call, route: Route) -> Hit[Any] | None:
         """Return what is stored, decoded; compute nothing, and count it as no call.
@@ -164,19 +155,6 @@ class Engine:
         found = await self._find(call)
         return found is not None and found.freshness.is_served
 
-    async def touch(self, call: Call) -> bool:
-        """Let the time of what is stored begin anew; tell whether there was something to be served."""
-        return await self._prolong(call, partial(self._storing.restamped, call))
-
-    async def _prolong(self, call: Call, renew: Callable[[Entry], Awaitable[Entry]]) -> bool:
-        """Store an entry with other times, unless its key is changed meanwhile; tell whether it was stored."""
-        with self.chain.watching(call.key) as watch:
-            found = await self.looking.find(call)
-            if found is None or not self.looking.freshness(call, found[0]).is_served:
-                return False
-            renewed = dataclasses.replace(await renew(found[0]), renews=True)
-            return await self._storing.publish(call, renewed, lambda: watch.fresh, replace=True) is Written.NEW
-
     async def put(self, call: Call, value: Any, route: Route, *, replace: bool, cost: float = 0.0) -> bool:
         """Store a result given from outside; with ``replace``, flights of the key lose the right to publish.
 
@@ -197,6 +175,8 @@ class Engine:
         if replace:
             self.flights.invalidate(call.key)
         entry = self._storing.entry(call, value, stored, cost, origin)
+        if entry is None:
+            return False
         written = await self._storing.publish(call, entry, lambda: True, replace=replace)
         self._report(call, "stored" if written is Written.NEW else "present", action="insert")
         return written is Written.NEW
@@ -206,8 +186,8 @@ class Engine:
 
         Nothing is brought nearer by looking, or counts as used.
         """
-        found = await self.looking.look(call, fills=False)
-        hit = found is not None and self.looking.freshness(call, found[0]).is_served
+        found = await self._finder.look(call, fills=False)
+        hit = found is not None and self._finder.freshness(call, found[0]).is_served
         return await explain(self.chain, call, prefixes, hit=hit)
 
     async def remove(self, key: Key) -> bool:
@@ -229,9 +209,10 @@ class Engine:
 
     async def _join(self, call: Call) -> Any:
         try:
-            found, joined = await (self._fly_within(call) if call.options.has_limits else self._fly(call))
-        except Exception as error:  # noqa: BLE001 - raised again unless something stale will do
-            found, joined = await self._instead(call, error), False
+            found, joined = await self._waiting.wait(call, self._fly)
+        except Exception:
+            self._report(call, "failed")
+            raise
         if found.agreed and not joined:
             value = await self._decode(call, found.value)
             self._report(call, "agreed", found)
@@ -249,50 +230,22 @@ class Engine:
     async def _fly(self, call: Call) -> tuple[Found, bool]:
         born = await self.groups.board(call)
         return await self.flights.run(
-            call.key, call.label, lambda flight: self._produce(call, flight), blocked=call.blocked, born=born
+            call.key,
+            call.label,
+            lambda flight: self._produce(call, flight),
+            blocked=call.blocked,
+            born=born,
+            stores=call.stores,
         )
-
-    async def _fly_within(self, call: Call) -> tuple[Found, bool]:
-        """Wait for the flight as long as the caller's limits allow; then go without it, or with something stale."""
-        options = call.options
-        flying = asyncio.create_task(self._fly(call))
-        try:
-            soft, hard = options.soft_timeout, options.timeout
-            if soft is not None and not await is_done_within(flying, soft, self.clock):
-                stale = await self._find(call)
-                if stale is not None and stale.freshness is not Freshness.DEAD:
-                    self._background.hold(flying)
-                    return stale, False
-            if hard is not None and not await is_done_within(flying, max(0.0, hard - (soft or 0.0)), self.clock):
-                if options.finish_in_background:
-                    self._background.hold(flying)
-                else:
-                    await end(flying)
-                raise ComputeTimeoutError(call.label, hard)
-            return await flying
-        except asyncio.CancelledError:
-            await end(flying)
-            raise
-
-    async def _instead(self, call: Call, error: Exception) -> Found:
-        """Return a stale result in the place of an error, where the function wants that; else raise the error."""
-        window = call.options.timing.stale_on_error
-        # An error of ours is about the call, and would be hidden; but one that took too long is an outage like any other.
-        if window is not None and (not isinstance(error, CacheError) or isinstance(error, ComputeTimeoutError)):
-            self._resting.fail(call.key, self.clock.monotonic())
-            stale = await self._find(call)
-            if stale is not None and stale.freshness is not Freshness.DEAD:
-                return stale
-        self._report(call, "failed")
-        raise error
 
     async def _produce(self, call: Call, flight: Flight[Found]) -> Found:
         found = await self._find(call)
-        todo = self._step(call, Route.LOOKUP, found)
+        todo = self._step(call, Route.LOOKUP if flight.stores else Route.READ, found)
         if found is not None and todo is not Step.COMPUTE:
             if todo is Step.SERVE_AND_REFRESH:
                 self._refresh(call)
             return found
+        flight.progress = None if found is None else found.source
         if not self._host or call.options.flight == "process":
             return await self._compute(call, flight, replace=found is not None)
         return await self._compute_on_host(call, flight)
@@ -309,11 +262,8 @@ class Engine:
 
     def _refresh(self, call: Call) -> None:
         """Compute a key anew behind the caller, once at a time."""
-        if call.key in self._refreshing:
-            return
-        self._refreshing.add(call.key)
         behind = call if call.behind is None else dataclasses.replace(call, compute=call.behind, blocked=None)
-        self._background.start(partial(self._refresh_now, behind), f"acache:refresh {call.label}")
+        self._background.refresh(call.key, partial(self._refresh_now, behind), f"acache:refresh {call.label}")
 
     async def _refresh_now(self, call: Call) -> None:
         started = self.clock.monotonic()
@@ -325,10 +275,7 @@ class Engine:
             self._resting.fail(call.key, self.clock.monotonic())
             self._report(call, "failed", action="refresh")
         else:
-            self._resting.succeed(call.key)
             self._report(call, "computed", found, action="refresh")
-        finally:
-            self._refreshing.discard(call.key)
 
     async def _renew(self, call: Call, flight: Flight[Found]) -> Found:
         if not self._host or call.options.flight == "process":
@@ -336,15 +283,29 @@ class Engine:
         return await self._compute_on_host(call, flight)
 
     async def _compute(self, call: Call, flight: Flight[Found], *, replace: bool) -> Found:
+        """Compute and store; a key that fails rests, and one that does not is no longer to."""
+        try:
+            found = await self._compute_and_keep(call, flight, replace=replace)
+        except LeaderLost:
+            raise
+        except Exception:
+            note_failure(self._resting, flight, self.clock.monotonic())
+            raise
+        self._resting.succeed(call.key)
+        return found
+
+    async def _compute_and_keep(self, call: Call, flight: Flight[Found], *, replace: bool) -> Found:
         origin = await self.groups.begin(call, flight)
         async with call.place():
             started = self.clock.monotonic()
             try:
                 value, cost = await self._run(call)
             except Exception as error:
-                await self._keep_failure(call, flight, error, self.clock.monotonic() - started, origin)
+                flight.is_noted |= await self._keep_failure(
+                    call, flight, error, self.clock.monotonic() - started, origin
+                )
                 raise
-        self._resting.succeed(call.key)
+        call = dataclasses.replace(call, stores=self.flights.is_to_store(flight))
         complete = self.groups.complete(call, value, origin) if self._storing.wants(call, value) else None
         if complete is None:
             return Found(value, cost=cost, stored=False)
@@ -359,14 +320,21 @@ class Engine:
 
     async def _keep_failure(
         self, call: Call, flight: Flight[Found], error: Exception, cost: float, origin: Origin
-    ) -> None:
-        """Store an exception that is a result, over a result that is past its time too."""
+    ) -> bool:
+        """Store an exception that is a result, unless there is a value that will still do; tell whether it was stored."""
         is_result, ttl = call.options.exception_ttl(error)
-        if is_result:
-            flight.landing = True
-            entry = self._storing.stamped(call, Failure(error), ttl, cost, origin)
+        if not is_result or not self.flights.is_to_store(flight):
+            return False
+        flight.landing = True
+        with self.chain.watching(call.key) as watch:
+            found = await self._find(call)
+            if found is not None and found.freshness is not Freshness.DEAD and not isinstance(found.value, Failure):
+                return False
+            entry = self._storing.stamped(call, Failure.of(error), ttl, cost, origin)
             with suppress(CustomResultEncoderRequiredError):  # an exception that cannot be encoded is only raised
-                await self._storing.publish(call, entry, flight.holds, replace=True)
+                still = lambda: flight.holds() and watch.fresh  # noqa: E731
+                return await self._storing.publish(call, entry, still, replace=True) is Written.NEW
+        return False
 
     async def _land(
         self, call: Call, flight: Flight[Found], value: Any, cost: float, origin: Origin, *, replace: bool
@@ -385,7 +353,7 @@ class Engine:
         entry = self._storing.entry(call, value, stored, cost, origin)
         replace = replace and self.determinism is None
         written = await self._storing.publish(call, entry, flight.holds, replace=replace)
-        if self.determinism is not None and written is not Written.NEW:
+        if self.determinism is not None and entry is not None and written is not Written.NEW:
             return await self._agree(call, flight, cost)
         is_stored = written is Written.NEW
         return Found(stored if deferred else value, cost=cost, encoded=deferred, stored=is_stored)
@@ -432,34 +400,6 @@ class Engine:
             return ReplayMissError(call.label, call.key)
         return StrictDeterministicCachingKeyNotFoundError(call.label, call.key, self.determinism.why_missing())
 
-    async def _find(self, call: Call) -> Found | None:
-        found = await self.looking.find(call)
-        return None if found is None else self._found(call, *found)
-
-    def _found(self, call: Call, entry: Entry, tier: Tier) -> Found:
-        if self.determinism is not None:
-            self.determinism.usage.note(call.key, call.options.codec, entry)
-        if settings().debug_mutation and tier is self.chain.memory and call.options.shares:
-            self._storing.witness.look(call.label, call.key, entry)
-        freshness = self.looking.freshness(call, entry)
-        if call.options.timing.idle is not None and freshness is Freshness.FRESH:
-            self._use(call, entry, call.options.timing)
-        hit = tier.hit(entry)
-        return Found(entry.value, tier.name, hit.age, entry.cost, freshness=freshness, ttl=hit.ttl)
-
-    def _use(self, call: Call, entry: Entry, timing: Timing) -> None:
-        """Note that an entry is used, in the object that memory holds; and, now and then, where others look."""
-        before, now = entry.stale_at, self.clock.wall()
-        entry.stale_at = touched(timing, now=now, expires=entry.expires)
-        if before is None or entry.stale_at is None or entry.stale_at - before < (timing.idle or 0.0) / 4:
-            return
-
-        async def renew(stored: Entry) -> Entry:
-            return dataclasses.replace(stored, stale_at=touched(timing, now=now, expires=stored.expires))
-
-        if any(tier is not self.chain.memory for tier in self.chain.tiers):
-            self._background.start(partial(self._prolong, call, renew), f"acache:touch {call.label}")
-
     async def _serve(self, call: Call, found: Found) -> Any:
         if isinstance(found.value, Failure):
             self._report(call, "hit", found)
@@ -476,20 +416,3 @@ class Engine:
         value = call.options.private(stored)
         decoder = call.options.decoder
         return value if decoder is None else await maybe_await(decoder(value))
-
-    def _report(
-        self, call: Call, outcome: CallOutcome, found: Found | None = None, action: CallAction = "call"
-    ) -> None:
-        seconds = self.clock.monotonic() - call.started
-        tier, age, cost, stored, stale = (None, None, 0.0, None, False)
-        if found is not None:
-            tier, age, cost, stored = found.tier, found.age, found.cost, found.stored
-            stale = found.freshness in {Freshness.STALE, Freshness.FALLBACK}
-        event = CallEvent(call.label, call.key, outcome, tier, age, seconds, cost, action, stored, stale)
-        self._emit(call.counters, event)
-
-    def _emit(self, counters: CallCounters, event: CallEvent) -> None:
-        if event.action == "call":
-            counters.note(event)
-        if self.events.active:
-            self.events.emit(event)

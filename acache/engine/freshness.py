@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import final
+from typing import NamedTuple, final
 
-__all__ = ("Freshness", "Timing", "judge", "touched")
+__all__ = ("Ends", "Freshness", "Timing", "begun", "judge", "touched")
 
 
 class Freshness(Enum):
@@ -84,9 +84,32 @@ def judge(timing: Timing, *, age: float, left: float, cost: float, draw: float) 
     return Freshness.FRESH if timing.attention(age, left, cost, draw) > 0 else Freshness.DUE
 
 
-def touched(timing: Timing, *, now: float, expires: float | None) -> float | None:
-    """Return when an entry used at ``now`` becomes stale: ``idle`` seconds later, and not after its own time."""
-    end = None if expires is None else expires - timing.window
+@final
+class Ends(NamedTuple):
+    """When an entry is no longer there, when it is stale before that, and whether each use moves both."""
+
+    expires: float | None
+    stale_at: float | None
+    sliding: bool = False
+
+
+def begun(timing: Timing, *, now: float, ttl: float | None) -> Ends:
+    """Return the ends of an entry that is made at ``now`` and good for ``ttl`` seconds."""
+    expires = None if ttl is None else now + ttl + timing.window
+    if timing.idle is not None:
+        return touched(timing, now=now, ends=Ends(expires, None))
+    return Ends(expires, None if ttl is None or timing.is_plain else now + ttl)
+
+
+def touched(timing: Timing, *, now: float, ends: Ends) -> Ends:
+    """Return the ends of an entry used at ``now``: it is stale ``idle`` seconds later, and not after its own time.
+
+    One that has no time of its own is kept for ``idle`` seconds more: a hot path tells of its uses only now and then.
+    """
     if timing.idle is None:
-        return end
-    return now + timing.idle if end is None else min(now + timing.idle, end)
+        return ends
+    stale_at = now + timing.idle
+    if ends.expires is None or ends.sliding:
+        expires = stale_at + timing.window + timing.idle
+        return Ends(max(expires, ends.expires or expires), stale_at, sliding=True)
+    return Ends(ends.expires, min(stale_at, ends.expires - timing.window))

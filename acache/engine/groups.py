@@ -11,7 +11,6 @@ in its own time, and be computed in as many calls of the function.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,13 +18,12 @@ from typing import Any, Final, TypeAlias, final
 
 from acache.engine.batching import Batcher
 from acache.engine.call import Call, Tagging
+from acache.engine.reporting import Reporter
 from acache.files import FLOOR_DIGITS
 from acache.flight import Flight, FlightTable
 from acache.tiers.chain import ChainTier
 
 __all__ = ("Groups", "Origin")
-
-_log = logging.getLogger("acache")
 
 
 #: A namespace (its digits), and tags in it.
@@ -46,7 +44,8 @@ class Origin:
 class Groups:
     """The tags of the calls of one cache."""
 
-    def __init__(self, chain: ChainTier, flights: FlightTable) -> None:
+    def __init__(self, chain: ChainTier, flights: FlightTable, reporter: Reporter) -> None:
+        self._reporter: Final = reporter
         self._chain: Final = chain
         self._flights: Final = flights
         self._newest: Final[Batcher[_Asked, int]] = Batcher("tags", self._read, chain.clock)
@@ -102,7 +101,7 @@ class Groups:
         try:
             tags = call.tags.of(value)
         except Exception as error:  # noqa: BLE001 - the caller has computed a result, and gets it
-            _log.warning("tags= of %s failed with %s; the result was not stored", call.label, type(error).__name__)
+            self._reporter.not_stored(call, "tags", error)
             return None
         return dataclasses.replace(origin, tags=tuple(dict.fromkeys((*origin.tags, *tags))))
 

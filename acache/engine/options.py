@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from acache.clock import Duration, as_seconds
 from acache.codecs import Codec, PickleCodec, get_codec
@@ -19,7 +19,19 @@ from acache.exceptions import (
     CustomResultEncoderRequiredError,
 )
 
-__all__ = ("CacheExceptions", "CopyMode", "FlightLevel", "OnUnencodable", "Options", "StoreIf", "Ttl", "check_callable")
+__all__ = (
+    "CacheExceptions",
+    "CopyMode",
+    "FlightLevel",
+    "OnUnencodable",
+    "Options",
+    "StoreIf",
+    "Ttl",
+    "check_callable",
+    "said",
+)
+
+T = TypeVar("T")
 
 #: ``process``: one computation for all tasks, loops and threads; ``host``: for all processes that share the disk tier.
 FlightLevel: TypeAlias = Literal["process", "host"]
@@ -93,11 +105,11 @@ class Options:
             raise CustomResultDecoderRequiredError(label)
         if decoder is not None and encoder is None:
             raise CustomResultEncoderRequiredError(label, "it has a custom_result_decoder= and no encoder")
-        check_callable("store_if", label, store_if)
-        check_callable("custom_result_encoder", label, encoder)
-        check_callable("custom_result_decoder", label, decoder)
-        if not isinstance(finish_in_background, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
-            raise ConfigurationError("finish_in_background", f"{label} needs True or False")
+        for option, given in (("store_if", store_if), ("ttl", ttl)):
+            _refuse_async(option, label, given)
+        coders = (("custom_result_encoder", encoder), ("custom_result_decoder", decoder))
+        for option, given in (("store_if", store_if), *coders):
+            check_callable(option, label, given)
         options = cls(
             ttl=ttl if callable(ttl) else as_seconds(ttl),
             jitter=as_seconds(jitter, "jitter") or 0.0,
@@ -153,7 +165,7 @@ class Options:
 
     def ttl_of(self, value: Any) -> float | None:
         """Return how long a result is good. Raises what a callable ``ttl`` raises, and for what it returns."""
-        return as_seconds(self.ttl(value)) if callable(self.ttl) else self.ttl
+        return as_seconds(said(self.ttl(value))) if callable(self.ttl) else self.ttl
 
     def exception_ttl(self, error: Exception) -> tuple[bool, float | None]:
         """Tell whether an exception is a result, and for how long; the nearest of its classes counts."""
@@ -184,6 +196,8 @@ class Options:
             )
 
     def _refuse_contradictions(self, label: str) -> None:
+        if not isinstance(self.finish_in_background, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
+            raise ConfigurationError("finish_in_background", f"{label} needs True or False")
         timing = self.timing
         ends = None if callable(self.ttl) else self.ttl
         if self.jitter and self.ttl is None:
@@ -215,6 +229,24 @@ def check_callable(option: str, label: str, value: object) -> None:
     """Raise :class:`~acache.exceptions.ConfigurationError` for a ``value`` that cannot be called; ``None`` is none."""
     if value is not None and not callable(value):
         raise ConfigurationError(option, f"{label} needs a callable here, not {type(value).__name__}")
+
+
+def said(answer: T) -> T:
+    """Return what a plain function of the user's has answered; raise :class:`TypeError` for what would have to be awaited.
+
+    Such a thing is true, whatever it would come to.
+    """
+    if inspect.iscoroutine(answer):
+        answer.close()
+    if inspect.isawaitable(answer):
+        raise TypeError("a plain function has answered with something to be awaited")
+    return answer
+
+
+def _refuse_async(option: str, label: str, given: object) -> None:
+    method = getattr(given, "__call__", None)  # noqa: B004 - asks how it is called, not whether
+    if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(method):
+        raise ConfigurationError(option, f"{label} needs a plain function here: what it says is not awaited")
 
 
 def _one_of(option: str, value: str | None, choices: Any) -> Any:

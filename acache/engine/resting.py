@@ -23,7 +23,9 @@ class Resting:
         self._rests: OrderedDict[Key, tuple[float, float]] = OrderedDict()
 
     def fail(self, key: Key, now: float) -> None:
-        """Let ``key`` rest from ``now`` on."""
+        """Let ``key`` rest from ``now`` on, unless it does: what fails then was begun before, or was told already."""
+        if self.is_resting(key, now):
+            return
         rest = min(2 * self._rests.pop(key, (0.0, FIRST_REST / 2))[1], LONGEST_REST)
         self._rests[key] = (now + rest, rest)
         while len(self._rests) > _MAX_KEYS:

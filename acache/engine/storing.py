@@ -6,7 +6,6 @@ import inspect
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, final
 
@@ -15,8 +14,10 @@ from acache.engine.background import Background
 from acache.engine.call import Call, Failure
 from acache.engine.deferred import Deferral, DeferredDropped, DeferredRecording
 from acache.engine.determinism import Determinism
-from acache.engine.freshness import touched
+from acache.engine.freshness import begun
 from acache.engine.groups import Origin
+from acache.engine.options import said
+from acache.engine.reporting import Reporter
 from acache.engine.witness import Witness
 from acache.exceptions import CustomResultEncoderRequiredError, DeferredRecordingDroppedError, ValueEncodingError
 from acache.tiers.chain import ChainTier
@@ -37,7 +38,9 @@ class Storing:
         invalidate: Callable[[Key], None],
         background: Background,
         determinism: Determinism | None,
+        reporter: Reporter,
     ) -> None:
+        self._reporter: Final = reporter
         self._chain: Final = chain
         self._clock: Final = chain.clock
         self._invalidate: Final = invalidate
@@ -66,40 +69,42 @@ class Storing:
         except ValueEncodingError as error:
             raise CustomResultEncoderRequiredError(call.label, str(error)) from error
 
-    def entry(self, call: Call, value: Any, stored: Any, cost: float, origin: Origin) -> Entry:
-        """Stamp a result in its stored form with the time. Raises what a callable ``ttl=`` raises."""
-        return self.stamped(call, stored, call.options.ttl_of(value), cost, origin)
+    def entry(self, call: Call, value: Any, stored: Any, cost: float, origin: Origin) -> Entry | None:
+        """Stamp a result in its stored form with the time; ``None``, and an event, if a callable ``ttl=`` fails."""
+        try:
+            ttl = call.options.ttl_of(value)
+        except Exception as error:  # noqa: BLE001 - the caller has computed a result, and gets it
+            self._reporter.not_stored(call, "ttl", error)
+            return None
+        return self.stamped(call, stored, ttl, cost, origin)
 
     def stamped(self, call: Call, stored: Any, ttl: float | None, cost: float, origin: Origin) -> Entry:
         """Make an entry that is good for ``ttl`` seconds, as far as the other options let it."""
-        now = self._clock.wall()
-        expires, stale_at = self._ends(call, ttl, now)
-        return Entry(stored, now, expires, cost, origin.tags, origin.factors, stale_at, origin.born)
+        now, anchor = self._clock.wall(), self._clock.monotonic()
+        if ttl is not None and call.options.jitter:
+            # By the key, not by chance: calls that were cached together do not expire together, and a test sees the same.
+            ttl += call.options.jitter * int(call.key[-8:], 16) / 0xFFFF_FFFF
+        expires, stale_at, sliding = begun(call.options.timing, now=now, ttl=ttl)
+        return Entry(
+            stored, now, expires, cost, origin.tags, origin.factors, stale_at, origin.born, sliding, anchor=anchor
+        )
 
     async def restamped(self, call: Call, entry: Entry) -> Entry:
-        """Return ``entry`` good for as long as if it had been made now. Raises what a callable ``ttl=`` or a decoder raises."""
+        """Return ``entry`` as if it had been made now. Raises what a callable ``ttl=`` or a decoder raises."""
         options, value = call.options, entry.value
         if isinstance(value, Failure):
             ttl = options.exception_ttl(value.error)[1]
         else:
             ttl = options.ttl_of(value if options.decoder is None else await maybe_await(options.decoder(value)))
-        expires, stale_at = self._ends(call, ttl, self._clock.wall())
-        return replace(entry, expires=expires, stale_at=stale_at)
+        return self.stamped(call, value, ttl, entry.cost, Origin(entry.factors, entry.tags, entry.born))
 
-    def _ends(self, call: Call, ttl: float | None, now: float) -> tuple[float | None, float | None]:
-        """Return when an entry expires, and when it is stale before that."""
-        options = call.options
-        if ttl is not None and options.jitter:
-            # By the key, not by chance: calls that were cached together do not expire together, and a test sees the same.
-            ttl += options.jitter * int(call.key[-8:], 16) / 0xFFFF_FFFF
-        expires = None if ttl is None else now + ttl + options.timing.window
-        return expires, None if options.timing.is_plain else touched(options.timing, now=now, expires=expires)
-
-    async def publish(self, call: Call, entry: Entry, still: Callable[[], bool], *, replace: bool) -> Written:
-        """Write an entry to the tiers, if ``still()`` holds then.
+    async def publish(self, call: Call, entry: Entry | None, still: Callable[[], bool], *, replace: bool) -> Written:
+        """Write an entry, if there is one, to the tiers, if ``still()`` holds then.
 
         Raises :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a value no tier can encode.
         """
+        if entry is None:
+            return Written.FAILED
         try:
             written = await self._chain.publish(call.key, entry, replace=replace, codec=call.options.codec, still=still)
         except ValueEncodingError as error:
@@ -145,9 +150,9 @@ class Storing:
         if store_if is None:
             return True
         try:
-            return bool(store_if(value))
+            return bool(said(store_if(value)))
         except Exception as error:  # noqa: BLE001 - the caller has computed a result, and gets it
-            _log.warning("store_if of %s failed with %s; the result was not stored", call.label, type(error).__name__)
+            self._reporter.not_stored(call, "store_if", error)
             return False
 
     def warn_unencodable(self, label: str) -> None:

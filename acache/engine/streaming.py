@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any, Final, final
 
 from acache import exceptions
@@ -193,6 +194,7 @@ async def follow(engine: Engine, call: Call, source: Source, limit: int) -> Asyn
             lambda flight: _produce(engine, call, flight, source),
             lambda: Recording(limit),
             born=born,
+            stores=call.stores,
         ) as (flight, leads):
             recording: Recording = flight.progress
             try:
@@ -283,6 +285,7 @@ async def _store(
     engine: Engine, call: Call, flight: Flight[Found], chunks: list[Any], cost: float, origin: Origin
 ) -> bool:
     """Store a stream that has come to its end."""
+    call = replace(call, stores=engine.flights.is_to_store(flight))
     complete = _completed(engine, call, chunks, origin)
     if complete is None:
         return False

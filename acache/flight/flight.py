@@ -34,6 +34,8 @@ class Flight(Generic[T]):
         "awaited",
         "born",
         "interim",
+        "is_followed",
+        "is_noted",
         "key",
         "label",
         "landing",
@@ -41,6 +43,7 @@ class Flight(Generic[T]):
         "loop",
         "progress",
         "settled",
+        "stores",
         "task",
         "valid",
         "waiters",
@@ -52,6 +55,12 @@ class Flight(Generic[T]):
         self.born = born
         self.label = label
         self.loop = loop
+        #: Whether one of those who take part wants its result to be stored.
+        self.stores = False
+        #: Whether it was noted that it failed, or took too long for somebody.
+        self.is_noted = False
+        #: Whether somebody who has left tells what it comes to.
+        self.is_followed = False
         self.task: asyncio.Task[None] | None = None
         self.waiters = 0
         #: Whether it is in its table, once it was put there.

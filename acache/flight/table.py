@@ -51,16 +51,17 @@ class FlightTable:
         *,
         blocked: asyncio.AbstractEventLoop | None = None,
         born: int = 0,
+        stores: bool = True,
     ) -> tuple[T, bool]:
         """Return what ``produce`` gives, and whether another caller had begun it.
 
         ``blocked`` is the loop of the thread that waits for this call, if it runs one: joining a flight that needs that
         loop would be for ever and raises :class:`~acache.exceptions.BridgeError`; so does what would need it later. A flight
-        that begins is ``born`` so. A cancelled caller leaves; the last one to leave cancels ``produce``. Exceptions of
-        ``produce`` reach every waiter.
+        that begins is ``born`` so. ``stores`` says whether this caller wants the result to be stored. A cancelled caller
+        leaves; the last one to leave cancels ``produce``. Exceptions of ``produce`` reach every waiter.
         """
         while True:
-            seat = self._enter(key, label, blocked=blocked, born=born)
+            seat = self._enter(key, label, blocked=blocked, born=born, stores=stores)
             flight: Flight[T] = seat.flight
             try:
                 if seat.leads:
@@ -81,6 +82,7 @@ class FlightTable:
         progress: Callable[[], Any],
         *,
         born: int = 0,
+        stores: bool = True,
     ) -> Generator[tuple[Flight[T], bool]]:
         """Take part in the flight of ``key`` for a ``with`` block without waiting for its end; otherwise as :meth:`run`.
 
@@ -88,7 +90,7 @@ class FlightTable:
         begins; that must not wait.
         """
         # The block may end in another context, as an async generator's clean-up has one of its own: the seat knows it all.
-        seat = self._enter(key, label, progress=progress, born=born)
+        seat = self._enter(key, label, progress=progress, born=born, stores=stores)
         try:
             if seat.leads:
                 self._depart(seat.flight, produce)
@@ -106,6 +108,13 @@ class FlightTable:
             flight.interim = interim
             futures = flight.dismiss()
         wake(futures, value)
+
+    def is_to_store(self, flight: Flight[Any]) -> bool:
+        """Tell whether one of those who take part wants the result to be stored; if not, nobody joins from now on."""
+        with _mutex:
+            if not flight.stores:
+                self._ground(flight)
+            return flight.stores
 
     def ground(self, flight: Flight[Any]) -> None:
         """Take the right to publish from ``flight``; later callers start a new one."""
@@ -131,6 +140,10 @@ class FlightTable:
                 if flight.key.startswith(prefix):
                     self._ground(flight)
 
+    def of(self, key: Key) -> Flight[Any] | None:
+        """Return the flight of ``key``, if there is one that callers may join."""
+        return self._flights.get(key)
+
     def __iter__(self) -> Iterator[Flight[Any]]:
         return iter(list(self._flights.values()))
 
@@ -144,6 +157,7 @@ class FlightTable:
         blocked: asyncio.AbstractEventLoop | None = None,
         progress: Callable[[], Any] | None = None,
         born: int = 0,
+        stores: bool = True,
     ) -> Seat:
         loop, aboard = asyncio.get_running_loop(), _aboard.get()
         with _mutex:
@@ -158,6 +172,7 @@ class FlightTable:
                 flight = self._flights.setdefault(key, new)
             seat = Seat(flight, aboard[-1] if aboard else None, blocked=blocked, leads=flight is new)
             flight.waiters += 1
+            flight.stores = flight.stores or stores
             # First, then the look for a circle: of two who close one together, one must see it.
             seat.take()
             closes = not seat.leads and (aboard or blocked is not None)

@@ -306,7 +306,8 @@ class Memoized:
 
     def call_for(self, args: Args, prepared: Prepared, kwargs: Kwargs | None = None, *, stores: bool = True) -> Call:
         """Make a call, whose key is known, for the engine."""
-        return replace(self._call(prepared, partial(self._compute, args, kwargs or {})), stores=stores)
+        call = self._call(prepared, partial(self._compute, args, kwargs or {}))
+        return call if stores else replace(call, stores=False)
 
     def _call(
         self,
@@ -346,8 +347,10 @@ class Memoized:
         # What is stored of an exception is no value.
         if node is None or entry is None or isinstance(entry.value, Failure):
             return
-        cell.used = self.now()
+        moment = self.now()
         until = self.engine.judge.hot_until(self.options.timing, entry, node.deadline)
+        # What was served only because nothing better could be had was not used.
+        cell.used = moment if until is None or moment < until else -math.inf
         if entry.tags:
             if self.stamps.is_dead_now(key, entry) is not False:
                 return

@@ -34,14 +34,14 @@ from acache.stats import TierCounters, TierStatistics
 from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key, Missing, Written
 
-__all__ = ("Tier", "attempt", "count_stored", "encoded_keys")
+__all__ = ("CLOCK_SKEW", "Tier", "attempt", "count_stored", "encoded_keys")
 
 _log = logging.getLogger("acache")
 
 T = TypeVar("T")
 
 #: An entry from another machine's clock may be this many seconds ahead before it counts as expired.
-CLOCK_SKEW = 300.0
+CLOCK_SKEW: Final = 300.0
 #: Causes that are the tier's own doing: these are evictions, the others removals.
 _OWN_CAUSES: Final = frozenset({"evicted", "expired"})
 
@@ -250,10 +250,11 @@ class Tier(ABC):
             return None
 
     def hit(self, entry: Entry) -> Hit[Any]:
-        """Show an entry of this tier as a caller sees it."""
-        now = self.clock.wall()
-        ttl = None if entry.expires is None else max(0.0, entry.expires - now)
-        return Hit(entry.value, self.name, max(0.0, now - entry.created), ttl)
+        """Show an entry of this tier as a caller sees it: its ``ttl`` is over when it is stale, if it is kept longer."""
+        age = entry.age(self.clock.monotonic(), self.clock.wall())
+        ends = [end for end in (entry.expires, entry.stale_at) if end is not None]
+        ttl = max(0.0, min(ends) - entry.created - age) if ends else None
+        return Hit(entry.value, self.name, age, ttl)
 
     # --- what a backend writes ------------------------------------------------------------------------------------
 
@@ -301,7 +302,8 @@ class Tier(ABC):
     def _is_live(self, entry: Entry) -> bool:
         """Judge by the wall clock: an entry from the future, beyond the skew, is dead, so a jump makes none immortal."""
         wall = self.clock.wall()
-        return not entry.is_expired(wall) and (entry.expires is None or entry.created <= wall + CLOCK_SKEW)
+        endless = entry.expires is None and entry.stale_at is None
+        return not entry.is_expired(wall) and (endless or entry.created <= wall + CLOCK_SKEW)
 
     # --- helpers --------------------------------------------------------------------------------------------------
 

@@ -76,7 +76,10 @@ class Examiner:
         """Let an entry end at its age: tiers above that keep a copy, and callers, see one time."""
         if self._max_age is not None:
             end = entry.created + self._max_age
-            entry.expires = end if entry.expires is None else min(end, entry.expires)
+            if entry.expires is None or (entry.sliding and not entry.is_expired(self._clock.wall())):
+                entry.expires, entry.sliding = end, False  # no use moves that end
+            else:
+                entry.expires = min(end, entry.expires)
 
     def judge(self, key: Key, codec: Codec) -> Judge:
         """Return what judges whether a file may stay in the way of an insert."""
@@ -105,10 +108,11 @@ class Examiner:
             if header.version != self.version:
                 return Verdict.GOES
             expires = None if header.expires != header.expires else header.expires
-            entry = Entry(None, header.created, expires, tags=meta.tags, born=meta.born)
+            sliding = header.stale_at < 0
+            entry = Entry(None, header.created, expires, tags=meta.tags, born=meta.born, sliding=sliding)
             self.age(entry)
             # Past its idle time it is no hit either, though a function with other options might still want it.
-            is_idle = self._clock.wall() >= header.stale_at
+            is_idle = self._clock.wall() >= abs(header.stale_at)
             return Verdict.EXPIRED if is_idle else self._verdict(key, entry)
 
         return judge

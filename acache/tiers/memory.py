@@ -115,8 +115,7 @@ class MemoryTier(Tier):
         # Whoever never heard of time does not pay for asking.
         timed = entry.expires is not None or self._expiring
         now = self.clock.monotonic() if timed else 0.0
-        deadline = None if entry.expires is None else now + max(0.0, entry.expires - self.clock.wall())
-        node = Node(key, entry, deadline, size)
+        node = Node(key, entry, self._deadline(entry, now), size)
         gone: list[_Gone] = []
         with self._mutex:
             if self._changing:
@@ -143,6 +142,24 @@ class MemoryTier(Tier):
         if gone:
             self._tell(gone)
         return Written.NEW
+
+    def renew(self, key: Key, entry: Entry) -> None:
+        """Keep the entry under ``key``, if it is this one, until its ``expires``, which a use has moved. Never waits."""
+        deadline = self._deadline(entry, self.clock.monotonic())
+        with self._mutex:
+            node = self._nodes.get(key)
+            if node is None or node.entry is not entry or deadline is None:
+                return
+            node.deadline = deadline
+            if node.due is None:
+                node.due = deadline
+                heapq.heappush(self._expiring, node)
+
+    def _deadline(self, entry: Entry, now: float) -> float | None:
+        """Return when an entry is over, in monotonic seconds: by its age, which a wall clock that jumps does not change."""
+        if entry.expires is None:
+            return None
+        return now + max(0.0, entry.expires - entry.created - entry.age(now, self.clock.wall()))
 
     def forget(self, key: Key) -> bool:
         """Remove the entry without waiting; tell whether there was one."""
@@ -280,7 +297,8 @@ class MemoryTier(Tier):
         present = node.entry
         if present is None or entry.renews:
             return None
-        is_stale = present.stale_at is not None and self.clock.wall() >= present.stale_at
+        age = present.age(self.clock.monotonic(), self.clock.wall())
+        is_stale = present.stale_at is not None and age >= present.stale_at - present.created
         return "expired" if is_stale else "replaced"
 
     def _drop(self, node: Node, cause: RemovalCause | None) -> tuple[_Gone, ...]:
@@ -327,12 +345,21 @@ class MemoryTier(Tier):
 
     def _drop_expired(self, now: float) -> list[_Gone]:
         gone: list[_Gone] = []
-        while self._expiring and (_is_over(self._expiring[0], now) or not self._expiring[0].live):
-            gone += self._drop(heapq.heappop(self._expiring), "expired")
+        while self._expiring and (_is_due(self._expiring[0], now) or not self._expiring[0].live):
+            node = heapq.heappop(self._expiring)
+            if node.live and not _is_over(node, now):
+                node.due = node.deadline  # it was used
+                heapq.heappush(self._expiring, node)
+            else:
+                gone += self._drop(node, "expired")
         if len(self._expiring) > 2 * len(self._nodes) + 64:
             self._expiring = [node for node in self._expiring if node.live]
             heapq.heapify(self._expiring)
         return gone
+
+
+def _is_due(node: Node, now: float) -> bool:
+    return node.due is not None and node.due <= now
 
 
 def _is_over(node: Node, now: float) -> bool:

@@ -1,17 +1,16 @@
-"""How good a result still is, and what is then done: pure decisions, as tables."""
+"""How good a result still is: pure decisions, as tables."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import pytest
 
 from acache.clock import as_seconds
-from acache.engine import Freshness, Options, Route, Step, Timing, step
-from acache.engine.freshness import judge, touched
+from acache.engine import Freshness, Options, Timing
+from acache.engine.freshness import Ends, begun, judge, touched
 from acache.engine.resting import FIRST_REST, LONGEST_REST, Resting
 from acache.exceptions import ConfigurationError
 from acache.types import Key
@@ -50,31 +49,42 @@ def test_early_refresh(draw: float, expected: Freshness) -> None:
     assert judge(Timing(early=1.0), age=8, left=2.0, cost=100.0, draw=0.9) is DUE
 
 
-@pytest.mark.parametrize(("route", "found", "resting"), list(product(Route, [None, *Freshness], [False, True])))
-def test_every_step(route: Route, found: Freshness | None, *, resting: bool) -> None:
-    """What is done with what was found, for every route, freshness, and key that rests after a failure."""
-    if route in {Route.LOOKUP, Route.READ}:
-        if found is None or found is DEAD:
-            expected = Step.COMPUTE
-        elif found is FRESH or resting:
-            expected = Step.SERVE
-        elif found is FALLBACK:
-            expected = Step.COMPUTE
-        else:
-            expected = Step.SERVE_AND_REFRESH if route is Route.LOOKUP else Step.SERVE
-    else:
-        expected = Step.SERVE if found in {FRESH, DUE, STALE} else Step.REFUSE
-    assert step(route, found, resting=resting) is expected
+@pytest.mark.parametrize(
+    ("timing", "ttl", "expected"),
+    [
+        (Timing(), None, Ends(None, None)),
+        (Timing(), 20, Ends(30, None)),
+        (Timing(refresh_after=5), None, Ends(None, None)),
+        (Timing(refresh_after=5), 20, Ends(30, 30)),
+        (Timing(stale_ttl=5), 20, Ends(35, 30)),
+        (Timing(stale_ttl=5, stale_on_error=9), 20, Ends(39, 30)),
+        (Timing(idle=4), 20, Ends(30, 14)),
+        (Timing(idle=4, stale_ttl=5), 20, Ends(35, 14)),
+        (Timing(idle=4), None, Ends(18, 14, sliding=True)),
+        (Timing(idle=4, stale_ttl=5), None, Ends(23, 14, sliding=True)),
+    ],
+)
+def test_the_ends_of_a_new_entry(timing: Timing, ttl: float | None, expected: Ends) -> None:
+    """Made at 10: it is stale after its ttl or its idle, is kept for the windows, and always comes to an end if it can be stale."""
+    assert begun(timing, now=10, ttl=ttl) == expected
 
 
-def test_a_use_ends_with_the_ttl() -> None:
-    """A use makes an entry good for idle seconds more, and never beyond its own time."""
-    assert touched(Timing(), now=10, expires=None) is None
-    assert touched(Timing(), now=10, expires=30) == 30
-    assert touched(Timing(stale_ttl=5), now=10, expires=30) == 25
-    assert touched(Timing(idle=4), now=10, expires=None) == 14
-    assert touched(Timing(idle=4), now=10, expires=30) == 14
-    assert touched(Timing(idle=4, stale_ttl=5), now=23, expires=30) == 25
+@pytest.mark.parametrize(
+    ("timing", "ends", "expected"),
+    [
+        (Timing(), Ends(30, None), Ends(30, None)),
+        (Timing(idle=4), Ends(30, 12), Ends(30, 24)),
+        (Timing(idle=4), Ends(23, 22), Ends(23, 23)),
+        (Timing(idle=4, stale_ttl=5), Ends(28, 12), Ends(28, 23)),
+        (Timing(idle=4), Ends(None, None), Ends(28, 24, sliding=True)),
+        (Timing(idle=4), Ends(22, 21, sliding=True), Ends(28, 24, sliding=True)),
+        (Timing(idle=4, stale_ttl=5), Ends(22, 21, sliding=True), Ends(33, 24, sliding=True)),
+        (Timing(idle=4), Ends(99, 21, sliding=True), Ends(99, 24, sliding=True)),
+    ],
+)
+def test_a_use_moves_the_ends(timing: Timing, ends: Ends, expected: Ends) -> None:
+    """Used at 20: it is good for idle seconds more, not beyond its own time; the end moves only if it has none, and never back."""
+    assert touched(timing, now=20, ends=ends) == expected
 
 
 def test_rests_grow() -> None:
@@ -94,6 +104,15 @@ def test_rests_grow() -> None:
     assert not resting.is_resting(key, now)
 
 
+def test_a_rest_is_not_made_longer_by_what_began_before_it() -> None:
+    """What fails while the key rests was begun before the rest, so the rest stays what it is."""
+    resting, key = Resting(), Key("0" * 64)
+    for _ in range(8):
+        resting.fail(key, 100.0)
+    assert resting.is_resting(key, 100.0 + FIRST_REST - 0.1)
+    assert not resting.is_resting(key, 100.0 + FIRST_REST)
+
+
 def test_rests_are_bounded() -> None:
     """Failures of ever new keys do not fill the memory."""
     resting = Resting()
@@ -101,6 +120,15 @@ def test_rests_are_bounded() -> None:
         resting.fail(Key(f"{number:064x}"), 0.0)
     assert len(resting._rests) == 10_000
     assert not resting.is_resting(Key(f"{0:064x}"), 0.5)
+
+
+async def _never_asked(_value: object) -> bool:
+    raise AssertionError
+
+
+class _NeverAsked:
+    async def __call__(self, _value: object) -> bool:
+        raise AssertionError
 
 
 CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
@@ -133,6 +161,10 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"cache_exceptions": [ValueError], "ttl": int}, "cache_exceptions"),
     ({"cache_exceptions": ValueError, "ttl": int}, "cache_exceptions"),
     ({"on_unencodable": "ignore"}, "on_unencodable"),
+    ({"store_if": _never_asked}, "store_if"),
+    ({"store_if": _NeverAsked()}, "store_if"),
+    ({"ttl": _never_asked}, "ttl"),
+    ({"ttl": _NeverAsked()}, "ttl"),
 ]
 
 

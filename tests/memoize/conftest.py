@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from acache import FastCache, MemoryTier
+from acache import DiskTier, FastCache, MemoryTier
 from acache.testing import ManualClock
+from tests.memoize.helpers import Source
 
 Body = Callable[..., Any]
 
@@ -24,6 +26,14 @@ def clock() -> ManualClock:
 def cache(clock: ManualClock) -> FastCache:
     """Make a cache in memory."""
     return FastCache(MemoryTier(clock=clock))
+
+
+@pytest.fixture(params=["memory", "disk", "both"])
+async def tiered(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncGenerator[FastCache]:
+    """Make a cache over each kind of tier, and over both."""
+    memory, disk = MemoryTier(clock=clock), DiskTier(tmp_path / "cache", clock=clock)
+    async with FastCache(*{"memory": (memory,), "disk": (disk,), "both": (memory, disk)}[request.param]) as cache:
+        yield cache
 
 
 @pytest.fixture(params=["async", "sync"])
@@ -61,3 +71,28 @@ def call(kind: str) -> Callable[..., Any]:
         return await result if kind == "async" else result
 
     return of_kind
+
+
+@pytest.fixture
+def source() -> Source:
+    """Make a source that works."""
+    return Source()
+
+
+@pytest.fixture
+def memoized(cache: FastCache, define: Callable[..., Any], call: Callable[..., Any], source: Source) -> Any:
+    """Memoize the source under options, and call what comes of it."""
+
+    def make(**options: Any) -> Any:
+        def f(n: int) -> int:
+            return source(n)
+
+        face = cache.memoize(**options)(define(f))
+
+        async def ask(n: int = 1) -> Any:
+            return await call(face, n)
+
+        ask.face = face  # type: ignore[attr-defined]
+        return ask
+
+    return make

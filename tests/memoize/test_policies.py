@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,61 +15,13 @@ from acache.exceptions import ComputeTimeoutError, ConfigurationError
 from acache.files.lane import LANE
 from acache.locks import BLOCKING
 from acache.testing import ManualClock, settle
-
-Define = Callable[..., Any]
-
-
-class Source:
-    """What a memoized function computes: the number of its run, an error, or nothing before it is let go."""
-
-    def __init__(self) -> None:
-        self.runs = 0
-        self.error: Exception | None = None
-
-    def __call__(self, n: int) -> int:
-        self.runs += 1
-        if self.error is not None:
-            raise self.error
-        return self.runs
+from tests.memoize.helpers import Define, Source, refreshed
 
 
 @pytest.fixture
-def source() -> Source:
-    """Make a source that works."""
-    return Source()
-
-
-@pytest.fixture(params=["memory", "disk", "both"])
-async def cache(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> AsyncGenerator[FastCache]:
-    """Make a cache over each kind of tier, and over both."""
-    memory, disk = MemoryTier(clock=clock), DiskTier(tmp_path / "cache", clock=clock)
-    async with FastCache(*{"memory": (memory,), "disk": (disk,), "both": (memory, disk)}[request.param]) as cache:
-        yield cache
-
-
-@pytest.fixture
-def memoized(cache: FastCache, define: Define, call: Define, source: Source) -> Any:
-    """Memoize the source under options, and call what comes of it."""
-
-    def make(**options: Any) -> Any:
-        def f(n: int) -> int:
-            return source(n)
-
-        face = cache.memoize(**options)(define(f))
-
-        async def ask(n: int = 1) -> Any:
-            return await call(face, n)
-
-        ask.face = face  # type: ignore[attr-defined]
-        return ask
-
-    return make
-
-
-async def refreshed(cache: FastCache) -> None:
-    """Wait until what runs behind the callers has been computed and stored."""
-    while len(cache._engine._background):
-        await asyncio.sleep(0.001)
+def cache(tiered: FastCache) -> FastCache:
+    """Run every test here over each kind of tier, and over both."""
+    return tiered
 
 
 async def come_to_rest() -> None:
@@ -339,11 +290,11 @@ async def test_a_peer_was_faster(tmp_path: Path, clock: ManualClock) -> None:
     assert await one(1) == await two(1) == "one"
     clock.advance(11)
     assert await two(1) == "one"
-    while len(runs) < 2 or two_cache._engine._refreshing:
+    while len(runs) < 2 or len(two_cache._engine._background):
         await asyncio.sleep(0.001)
     assert await two(1) == "two"
     assert await one(1) in {"one", "two"}
-    while one_cache._engine._refreshing:
+    while len(one_cache._engine._background):
         await asyncio.sleep(0.001)
     assert await one(1) == "two"
     assert runs == ["one", "two"]
@@ -376,8 +327,9 @@ class Slow:
         return self.done
 
 
-async def until(clock: ManualClock, sleepers: int) -> None:
-    while clock.sleepers < sleepers:
+async def until(clock: ManualClock, sleepers: int, asked: asyncio.Future[Any] | None = None) -> None:
+    """Wait until so many wait for the clock, or until a call is over that was to be one of them."""
+    while clock.sleepers < sleepers and not (asked is not None and asked.done()):
         await asyncio.sleep(0)
 
 
@@ -476,16 +428,22 @@ async def test_a_plain_thread_has_timeouts_too(clock: ManualClock) -> None:
     """A thread that calls a plain function does not wait longer than it may, soft or hard."""
     cache = FastCache(MemoryTier(clock=clock))
     go, runs, ended = threading.Event(), list[int](), list[int]()
+    callers: list[threading.Thread] = []
+
+    def ask(n: int) -> int:
+        callers.append(threading.current_thread())
+        return f(n)
 
     @cache.memoize(ttl=10, stale_on_error=100, soft_timeout=1, timeout=5)
     def f(n: int) -> int:
+        assert threading.current_thread() not in callers, "the caller could not go while he runs this"
         runs.append(n)
         assert go.wait(20)
         ended.append(n)
         return len(runs)
 
-    asked = asyncio.create_task(asyncio.to_thread(f, 1))
-    await until(clock, 1)
+    asked = asyncio.create_task(asyncio.to_thread(ask, 1))
+    await until(clock, 1, asked)
     clock.advance(1)
     while not asked.done() and not go.is_set():
         clock.advance(1)
@@ -494,11 +452,11 @@ async def test_a_plain_thread_has_timeouts_too(clock: ManualClock) -> None:
         await asked
     assert ended == []
     go.set()
-    assert await asyncio.to_thread(f, 2) == 2
+    assert await asyncio.to_thread(ask, 2) == 2
     go.clear()
     clock.advance(11)
-    asked = asyncio.create_task(asyncio.to_thread(f, 2))
-    await until(clock, 1)
+    asked = asyncio.create_task(asyncio.to_thread(ask, 2))
+    await until(clock, 1, asked)
     clock.advance(1)
     assert await asked == 2
     assert 2 in ended

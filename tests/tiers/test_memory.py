@@ -136,6 +136,38 @@ def test_expired_entries_go_without_being_asked_for() -> None:
     check(tier)
 
 
+def test_renewed_entries_hide_no_others() -> None:
+    """An entry whose end was moved stays, and those behind it that are over still go without being asked for."""
+    clock = ManualClock(wall=0.0)
+    tier = MemoryTier(clock=clock)
+    used = entry("used", 10)
+    tier.put(key(1), used, replace=True)
+    tier.put(key(2), entry("idle", 11), replace=True)
+    used.expires = 100
+    tier.renew(key(1), used)
+    tier.put(key(3), entry("late", 50), replace=True)
+    clock.advance(13)
+    tier.put(key(4), entry("new", 200), replace=True)
+    assert sorted(tier._nodes) == [key(1), key(3), key(4)]
+    clock.advance(95)
+    tier.put(key(5), entry("new", 200), replace=True)
+    assert sorted(tier._nodes) == [key(4), key(5)]
+    tier.renew(key(1), used)  # it is gone, and stays so
+    assert tier.peek(key(1)) is None
+
+
+def test_an_entry_without_end_may_be_given_one() -> None:
+    """An entry that was to stay for ever goes when a use has given it an end."""
+    clock = ManualClock(wall=0.0)
+    tier, lasting = MemoryTier(clock=clock), entry("lasting")
+    tier.put(key(1), lasting, replace=True)
+    lasting.expires = 10
+    tier.renew(key(1), lasting)
+    clock.advance(11)
+    tier.put(key(2), entry("new", 50), replace=True)
+    assert list(tier._nodes) == [key(2)]
+
+
 def test_deadlines_of_removed_entries_do_not_pile_up() -> None:
     """Setting one key for ever again keeps the list of deadlines short."""
     clock = ManualClock()

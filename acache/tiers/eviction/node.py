@@ -14,10 +14,11 @@ class Node:
     """An entry, its place in the policy's order, and the bit that a hit sets.
 
     ``live`` turns false, for good, before ``value`` is dropped: whoever reads ``value`` first and ``live`` second never
-    sees a value that is gone. ``deadline`` is monotonic seconds; ``mark`` is the policy's own.
+    sees a value that is gone. ``deadline`` is monotonic seconds, and ``due`` when that is looked at: a use may have moved
+    it meanwhile. ``mark`` is the policy's own.
     """
 
-    __slots__ = ("deadline", "entry", "key", "live", "mark", "newer", "older", "size", "value", "visited")
+    __slots__ = ("deadline", "due", "entry", "key", "live", "mark", "newer", "older", "size", "value", "visited")
 
     def __init__(self, key: Key, entry: Entry, deadline: float | None, size: int) -> None:
         self.key = key
@@ -25,15 +26,15 @@ class Node:
         self.value: Any = entry.value
         self.live = True
         self.visited = False
-        self.deadline = deadline
+        self.deadline = self.due = deadline
         self.size = size
         self.newer: Node | None = None
         self.older: Node | None = None
         self.mark: Any = None
 
     def __lt__(self, other: Node) -> bool:
-        """Order by deadline: so nodes lie in a heap themselves, and not in a tuple each, which takes 100 bytes more."""
-        return self.deadline < other.deadline  # type: ignore[operator]  # pyright: ignore[reportOptionalOperand] - there they have one
+        """Order by ``due``: so nodes lie in a heap themselves, and not in a tuple each, which takes 100 bytes more."""
+        return self.due < other.due  # type: ignore[operator]  # pyright: ignore[reportOptionalOperand] - there they have one
 
     def kill(self) -> None:
         """End the entry: hot paths that still point here take the full path from now on."""
