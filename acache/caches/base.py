@@ -196,7 +196,8 @@ class Cache:
         """Store each value over what is there, in one round trip for each tier; return how many were stored.
 
         Each is atomic by itself; what computes one of them now is not stored. Raises
-        :class:`~acache.exceptions.ValueEncodingError` for the first value that a tier cannot encode, when the others are stored.
+        :class:`~acache.exceptions.ValueEncodingError` for the first value that a tier cannot encode, when the others are
+        stored; and before anything is, for one that can be used only once.
         """
         options = Options.build("set_many", ttl=ttl)
         calls = [self._call("set_many", self._key(key), options) for key in values]
