@@ -19,7 +19,7 @@ from weakref import WeakSet
 from acache import config
 from acache.bridge import run_sync
 from acache.caches.base import Cache
-from acache.codecs import Codec, Signer, configured_signer
+from acache.codecs import Codec, Signer, chosen_signer
 from acache.engine import Determinism, Strictness
 from acache.engine.bundles import dump_bundle
 from acache.engine.bundles.place import absolute
@@ -35,6 +35,7 @@ from acache.files.directory import open_private
 from acache.files.system import REAL_FILES
 from acache.locks import DEFAULT_TIMEOUT
 from acache.tiers import ChainTier, DiskTier, MemoryTier, Tier
+from acache.tiers.base import check_tiers
 from acache.types import Entry, Key
 
 __all__ = ("Consistency", "DeterministicCache")
@@ -76,9 +77,9 @@ class DeterministicCache(Cache):
     ) -> None:
         _require_choice("strict", strict, Strictness)
         _require_choice("consistency", consistency, Consistency)
-        given = tiers or _default_tiers()
+        given = check_tiers(tiers) or _default_tiers()
         self._dump_path = _dump_path(given)
-        self._signer = configured_signer() if signer is None else signer
+        self._signer = chosen_signer(signer)
         self._dump_on_close = dump_on_close
         self._bundles = BundleTier(signer=self._signer, clock=given[0].clock)
         if strict == "pre_populated":

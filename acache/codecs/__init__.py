@@ -5,7 +5,7 @@ second user could use, ``values`` turns a value into bytes, ``signing`` vouches 
 around them and decides, before anything is decoded, whether they can be believed.
 """
 
-from acache.codecs.configured import configured_signer
+from acache.codecs.configured import chosen_signer, configured_signer
 from acache.codecs.frame import (
     FORMAT,
     HEADER_SIZE,
@@ -42,6 +42,7 @@ __all__ = (
     "PickleCodec",
     "RawCodec",
     "Signer",
+    "chosen_signer",
     "configured_signer",
     "decode_frame",
     "encode_frame",

@@ -95,6 +95,8 @@ class Options:
         for option, value in (("store_if", store_if), ("custom_result_encoder", encoder)):
             if value is not None and not callable(value):
                 raise ConfigurationError(option, f"{label} needs a callable here, not {type(value).__name__}")
+        if not isinstance(typed, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
+            raise ConfigurationError("typed", f"{label} needs True or False, not a {type(typed).__name__}")
         options = cls(
             ttl=ttl if callable(ttl) else as_seconds(ttl),
             jitter=as_seconds(jitter, "jitter") or 0.0,
@@ -111,12 +113,12 @@ class Options:
             cache_exceptions=_exceptions(cache_exceptions, ttl),
             flight=_one_of("flight", flight, FlightLevel),
             codec=None if codec is None else get_codec(codec),
-            copy=_one_of("copy", copy, CopyMode) or "share",
+            copy=_one_of("copy", copy, CopyMode, optional=False),
             store_if=store_if,
             encoder=encoder,
             decoder=decoder,
             typed=typed,
-            on_unencodable=_one_of("on_unencodable", on_unencodable, OnUnencodable) or "raise",
+            on_unencodable=_one_of("on_unencodable", on_unencodable, OnUnencodable, optional=False),
         )
         options._refuse_contradictions(label)
         return options
@@ -201,9 +203,9 @@ class Options:
             )
 
 
-def _one_of(option: str, value: str | None, choices: Any) -> Any:
+def _one_of(option: str, value: str | None, choices: Any, *, optional: bool = True) -> Any:
     known = get_args(choices)
-    if value is not None and value not in known:
+    if value not in known and not (optional and value is None):
         raise ConfigurationError(option, f"unknown value {str(value)[:40]!r}; choose one of {', '.join(known)}")
     return value
 

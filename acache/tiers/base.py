@@ -34,7 +34,7 @@ from acache.stats import TierCounters, TierStatistics
 from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key, Missing, Written
 
-__all__ = ("Tier", "attempt", "count_stored", "encoded_keys")
+__all__ = ("Tier", "attempt", "check_tiers", "count_stored", "encoded_keys")
 
 _log = logging.getLogger("acache")
 
@@ -353,6 +353,18 @@ class Tier(ABC):
     ) -> None:
         if self.events.active:
             self.events.emit(TierEvent(self.name, operation, outcome, key, reason))
+
+
+def check_tiers(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
+    """Return ``tiers``. Raises :class:`~acache.exceptions.ConfigurationError`, saying what to do, unless that is what they are."""
+    given: tuple[object, ...] = tiers  # users are not checked
+    for tier in given:
+        if not isinstance(tier, Tier):
+            kind = f"the class {tier.__name__}" if isinstance(tier, type) else f"a {type(tier).__name__}"
+            raise ConfigurationError(
+                "tiers", f"expected tiers, such as MemoryTier(), not {kind}; from_url() makes them of URLs"
+            )
+    return tiers
 
 
 def count_stored(written: Mapping[Key, Written | CacheError]) -> int:

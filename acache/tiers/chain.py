@@ -16,7 +16,7 @@ from acache.codecs import Codec
 from acache.exceptions import CacheError, ConfigurationError
 from acache.keys import encode_key
 from acache.locks import BLOCKING, KeyedLock, acquire_many_locks
-from acache.tiers.base import Tier, count_stored, encoded_keys
+from acache.tiers.base import Tier, check_tiers, count_stored, encoded_keys
 from acache.tiers.memory import MemoryTier
 from acache.types import MISSING, Entry, Hit, Key, Written
 
@@ -40,7 +40,9 @@ class ChainTier(Tier):
     """
 
     def __init__(self, *tiers: Tier, name: str = "chain", agrees: bool = False) -> None:
-        flat = [part for tier in tiers for part in (tier.tiers if isinstance(tier, ChainTier) else (tier,))]
+        flat = [
+            part for tier in check_tiers(tiers) for part in (tier.tiers if isinstance(tier, ChainTier) else (tier,))
+        ]
         if not flat:
             raise ConfigurationError("ChainTier", "give it at least one tier")
         super().__init__(name=name, clock=flat[0].clock)

@@ -41,7 +41,7 @@ from acache.codecs import (
     MAX_META,
     Codec,
     Signer,
-    configured_signer,
+    chosen_signer,
     decode_frame,
     encode_frame,
     get_codec,
@@ -127,7 +127,7 @@ class DiskTier(Tier):
         super().__init__(name=name, clock=clock, on_corrupt=on_corrupt)
         self._codec: Final = get_codec(codec)
         self._version: Final = version_digest(version)
-        self._signer: Final = configured_signer() if signer is None else signer
+        self._signer: Final = chosen_signer(signer)
         self._shelf: Final = Shelf(directory, sub_dir, durable=durable, files=files)
         self._max_age: Final = as_seconds(max_age, "max_age")
         limits = self._limits(max_bytes, max_entries, policy)
