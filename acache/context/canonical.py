@@ -35,7 +35,7 @@ def as_json(value: object, subject: str) -> str:
         return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         kind = str(error) if isinstance(error, _UnfitError) else type(value).__name__
-        raise ConfigurationError(subject, f"JSON cannot hold this value of type {kind}") from error
+        raise ConfigurationError(subject, f"JSON cannot hold this value of type {kind}") from None
 
 
 def as_object(members: Iterable[tuple[str, str]]) -> str:

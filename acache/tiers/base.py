@@ -355,10 +355,9 @@ class Tier(ABC):
             self.events.emit(TierEvent(self.name, operation, outcome, key, reason))
 
 
-def check_tiers(tiers: tuple[Tier, ...]) -> tuple[Tier, ...]:
+def check_tiers(tiers: tuple[Any, ...]) -> tuple[Tier, ...]:
     """Return ``tiers``. Raises :class:`~acache.exceptions.ConfigurationError`, saying what to do, unless that is what they are."""
-    given: tuple[object, ...] = tiers  # users are not checked
-    for tier in given:
+    for tier in tiers:
         if not isinstance(tier, Tier):
             kind = f"the class {tier.__name__}" if isinstance(tier, type) else f"a {type(tier).__name__}"
             raise ConfigurationError(

@@ -51,16 +51,16 @@ def test_what_is_no_tier(tier: Any, kind: str) -> None:
             make(MemoryTier(), tier)
 
 
-def test_what_is_no_signer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("signer", [KEY, KEY.decode(), Signer], ids=["bytes", "text", "class"])
+def test_what_is_no_signer(tmp_path: Path, signer: Any) -> None:
     """A key is no signer: a tier that took one would sign nothing; and the message does not show it."""
     makers: tuple[Callable[..., object], ...] = (partial(DiskTier, tmp_path), DeterministicCache)
     for make in makers:
-        for signer in (KEY, KEY.decode(), Signer):
-            with pytest.raises(
-                ConfigurationError, match=r"^signer: expected a Signer, as in signer=Signer\(key\)"
-            ) as caught:
-                make(signer=signer)
-            assert "kkk" not in str(caught.value)
+        with pytest.raises(
+            ConfigurationError, match=r"^signer: expected a Signer, as in signer=Signer\(key\)"
+        ) as caught:
+            make(signer=signer)
+        assert "kkk" not in str(caught.value)
     DiskTier(tmp_path, signer=Signer(KEY))
 
 
