@@ -13,8 +13,8 @@ an object of a caller's class alive either.
 
 Types are looked at before anything is hashed: the hash of a tuple takes as long as what it nests is large, has no limit of
 depth but the C stack, and a class may do anything in its ``__hash__``. The limits of keys (:mod:`acache.keys.limits`) would
-come too late. So a call goes by the types of its arguments to a table of its own, which need not be typed; both together cost
-what a typed table alone does.
+come too late. So a call goes by the types of its arguments to a table of its own, which need not be typed. For one argument
+or two both together cost what a typed table alone did; more arguments, and keywords, cost more than they did.
 
 The two faces are closures, and repeat their lines, because that is what a hit consists of: an instance with a
 ``__call__`` takes half as long again. Hits are not counted here but derived: look-ups less the calls that went on.
@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine
 from functools import lru_cache, wraps
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from acache.context import PLAIN, Scope, current_scope
 from acache.tiers.eviction import DEAD, Node
@@ -79,6 +79,10 @@ class Cell:
         self.used = -math.inf
 
 
+#: The cell of calls that have none: it never leads anywhere.
+NOWHERE: Final = Cell()
+
+
 class _Stamps(Protocol):
     """What a face needs of the stamps of tags: a number that changes with every invalidation."""
 
@@ -101,16 +105,22 @@ class _Subject(Protocol):
     def call_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], cell: Cell | None) -> Any: ...
 
 
+_Table: TypeAlias = Callable[..., Cell]
+
+
 class Cells:
     """The cells of one function, and what happened at them.
 
     With ``skip``, the first argument (an ignored ``self``) has no part in finding the cell, and is not kept alive.
     """
 
-    __slots__ = ("_before", "_deep", "_made", "_table", "_tables", "shapes", "skips", "went_on")
+    __slots__ = ("_before", "_deep", "_made", "_table", "_tables", "pairs", "shapes", "singles", "skips", "went_on")
 
     def __init__(self, *, skip: bool = False) -> None:
-        #: The tables of calls with positional arguments of flat types: by the type of each, then under ``None``.
+        #: The tables of calls with positional arguments of flat types, by the type of each: of one, of two, and of any number;
+        #: there, a table is under ``None``.
+        self.singles: dict[type, _Table] = {}
+        self.pairs: dict[type, dict[type, _Table]] = {}
         self.shapes: dict[Any, Any] = {}
         self.skips = skip
         self._table = lru_cache(maxsize=MAX_CELLS, typed=True)(self._make)
@@ -135,8 +145,8 @@ class Cells:
         found = sum(table.cache_info().hits for table in self._tables)
         return self._before + max(0, found + self._made - self.went_on)
 
-    def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cell | None:
-        """Return the cell of any call; ``None`` for one that has none. Nothing is hashed that is not flat."""
+    def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cell:
+        """Return the cell of any call; ``NOWHERE`` for one that has none. Nothing is hashed that is not flat."""
         if self.skips:
             args = args[1:]
         try:
@@ -149,9 +159,9 @@ class Cells:
         except KeyError:
             return self._find_deep(args, kwargs)
         except _NO_CELL:
-            return None
+            return NOWHERE
 
-    def _table_of(self, args: tuple[Any, ...]) -> Callable[..., Cell]:
+    def _table_of(self, args: tuple[Any, ...]) -> _Table:
         """Return the table for calls with such arguments; the one for all others, when there are too many."""
         if len(args) > MAX_LENGTH or len(self._tables) > MAX_SHAPES:
             return self._table
@@ -159,21 +169,26 @@ class Cells:
         for value in args:
             node = node.setdefault(type(value), {})
         new = lru_cache(maxsize=MAX_CELLS)(self._make)
-        table: Callable[..., Cell] = node.setdefault(None, new)
+        table: _Table = node.setdefault(None, new)
         if table is new:
             self._tables.append(new)
+            kinds: list[type] = [type(value) for value in args]
+            if len(kinds) == 1:
+                self.singles[kinds[0]] = table
+            elif len(kinds) == 2:  # noqa: PLR2004 - a pair
+                self.pairs.setdefault(kinds[0], {})[kinds[1]] = table
         return table
 
-    def _find_deep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cell | None:
+    def _find_deep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cell:
         """Return the cell of a call with tuples among its arguments, if they are not too large or too deep."""
         parts: list[object] = []
         for value in args:
             if not _take_apart(value, parts, MAX_DEPTH):
-                return None
+                return NOWHERE
         for name, value in kwargs.items():
             parts.append(name)
             if not _take_apart(value, parts, MAX_DEPTH):
-                return None
+                return NOWHERE
         return self._deep(tuple(parts))
 
     def _make(self, *args: object, **kwargs: object) -> Cell:
@@ -212,7 +227,9 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
             return await call(args, kwargs, None)
 
         return cold_face
-    cells, find, shapes, skips = subject.cells, subject.cells.find, subject.cells.shapes, subject.cells.skips
+    cells, find, skips = subject.cells, subject.cells.find, subject.cells.skips
+    singles, pairs, shapes = subject.cells.singles, subject.cells.pairs, subject.cells.shapes
+    one, two = (-1, -1) if skips else (1, 2)
     now, gate, stamps = subject.now, subject.gate, subject.stamps
 
     @wraps(function)
@@ -220,12 +237,12 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
         if current_scope() is not gate.plain:
             return await call(args, kwargs, None)
         try:
-            if kwargs or skips:
+            if len(args) == two and not kwargs:
+                cell = pairs[type(args[0])][type(args[1])](*args)
+            elif len(args) == one and not kwargs:
+                cell = singles[type(args[0])](*args)
+            elif kwargs or skips:
                 cell = find(args, kwargs)
-            elif len(args) == 1:
-                cell = shapes[type(args[0])][None](*args)
-            elif len(args) == 2:  # noqa: PLR2004 - as below, without the loop
-                cell = shapes[type(args[0])][type(args[1])][None](*args)
             else:
                 table = shapes
                 for value in args:
@@ -233,8 +250,6 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
                 cell = table[None](*args)
         except (KeyError, TypeError):
             cell = find(args, kwargs)
-        if cell is None:
-            return await call(args, kwargs, None)
         node = cell.node
         value, until = node.value, cell.until  # first the value, then whether it was still live
         if node.live:
@@ -255,6 +270,8 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
                 cell.used = moment
                 node.visited = True
                 return value
+        if cell is NOWHERE:
+            return await call(args, kwargs, None)
         cells.went_on += 1
         return await call(args, kwargs, cell)
 
@@ -271,7 +288,9 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:  # noqa: C
             return call(args, kwargs, None)
 
         return cold_face
-    cells, find, shapes, skips = subject.cells, subject.cells.find, subject.cells.shapes, subject.cells.skips
+    cells, find, skips = subject.cells, subject.cells.find, subject.cells.skips
+    singles, pairs, shapes = subject.cells.singles, subject.cells.pairs, subject.cells.shapes
+    one, two = (-1, -1) if skips else (1, 2)
     now, gate, stamps = subject.now, subject.gate, subject.stamps
 
     @wraps(function)
@@ -279,12 +298,12 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:  # noqa: C
         if current_scope() is not gate.plain:
             return call(args, kwargs, None)
         try:
-            if kwargs or skips:
+            if len(args) == two and not kwargs:
+                cell = pairs[type(args[0])][type(args[1])](*args)
+            elif len(args) == one and not kwargs:
+                cell = singles[type(args[0])](*args)
+            elif kwargs or skips:
                 cell = find(args, kwargs)
-            elif len(args) == 1:
-                cell = shapes[type(args[0])][None](*args)
-            elif len(args) == 2:  # noqa: PLR2004 - as below, without the loop
-                cell = shapes[type(args[0])][type(args[1])][None](*args)
             else:
                 table = shapes
                 for value in args:
@@ -292,8 +311,6 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:  # noqa: C
                 cell = table[None](*args)
         except (KeyError, TypeError):
             cell = find(args, kwargs)
-        if cell is None:
-            return call(args, kwargs, None)
         node = cell.node
         value, until = node.value, cell.until  # as above
         if node.live:
@@ -314,6 +331,8 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:  # noqa: C
                 cell.used = moment
                 node.visited = True
                 return value
+        if cell is NOWHERE:
+            return call(args, kwargs, None)
         cells.went_on += 1
         return call(args, kwargs, cell)
 

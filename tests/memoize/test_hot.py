@@ -19,7 +19,7 @@ from acache.keys import KeyRecipe
 from acache.keys.limits import ITEM_SIZE
 from acache.keys.walk import Walk
 from acache.memoize import memoized_of
-from acache.memoize.hot import Cells
+from acache.memoize.hot import NOWHERE, Cells
 from acache.testing import ManualClock
 
 Define = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -176,8 +176,8 @@ def test_a_large_tuple_is_not_taken_apart() -> None:
     cells = Cells()
     wide = tuple([0] * 1_000_000)  # a type checker would count (0,) * 1_000_000
     for value, is_large in ((wide, True), ((wide,) * 1000, True), (doubled(4), False), (tuple([0] * 200), False)):
-        assert (cells.find((value,), {}) is None) is is_large
-        assert (cells.find((), {"x": value}) is None) is is_large
+        assert (cells.find((value,), {}) is NOWHERE) is is_large
+        assert (cells.find((), {"x": value}) is NOWHERE) is is_large
 
 
 async def test_shapes_beyond_the_first_share_a_table(
@@ -197,6 +197,26 @@ async def test_shapes_beyond_the_first_share_a_table(
             assert await call(f, *args) == repr(args)
     assert len(keys_built) == len(calls)
     assert f.cache_info().hits == 2 * len(calls)
+
+
+async def test_the_functions_own_errors_are_its_own(cache: FastCache, define: Define, call: Call) -> None:
+    """An error such as a look-up of cells raises is the function's, when that raises it: the function ran once."""
+    runs: list[object] = []
+
+    @cache.memoize
+    @define
+    def f(*args: Any, error: Any = KeyError) -> None:
+        runs.append(args)
+        raise error
+
+    for args in ((), (1,), (1, 2), (1, 2, 3), (0.0,), ((1,),), ([1],)):
+        runs.clear()
+        with pytest.raises(KeyError):
+            await call(f, *args)
+        assert runs == [args]
+        with pytest.raises(TypeError):
+            await call(f, *args, error=TypeError)
+        assert runs == [args, args]
 
 
 async def test_a_method_ignores_itself_there_too(cache: FastCache) -> None:
