@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from weakref import WeakSet
 
+from acache.exceptions import ConfigurationError
 from acache.types import Key
 
 __all__ = (
@@ -105,7 +106,12 @@ class Events:
         self._on_change = on_change
 
     def subscribe(self, sink: Sink) -> Callable[[], None]:
-        """Call ``sink`` with each event from now on; the function returned ends that."""
+        """Call ``sink`` with each event from now on; the function returned ends that.
+
+        Raises :class:`~acache.exceptions.ConfigurationError` for what cannot be called.
+        """
+        if not callable(sink):
+            raise ConfigurationError("sink", f"expected a function of one event, not a {type(sink).__name__}")
         ticket = object()  # one sink may be subscribed twice
         self._sinks[ticket] = sink
         self._changed()

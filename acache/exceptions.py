@@ -2,6 +2,12 @@
 
 No text shows a value, an argument or stored bytes: it names the function, the type, the digest, and what to do.
 
+What the user's code raised (a ``__reduce__``, a ``__cache_key__()``, a property, a probe) is the ``__cause__`` of the error that
+came of it, and shows in its traceback: it is the user's own text, and often the only one that says what to mend. Pickling
+counts as that, since it runs the user's code. What a library raised about content that acache gave it (JSON, Unicode, the
+numbers of a URL) is no cause: such errors carry, and show, what they failed on. Log lines and events have the types of
+causes, and never a text.
+
 ::
 
     CacheError

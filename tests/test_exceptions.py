@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import nan
+from typing import Any
 
 import pytest
 
-from acache import exceptions
+from acache import FastCache, exceptions
+from acache.codecs import JsonCodec, PickleCodec, try_pickle_key
+from acache.context.canonical import as_json
 from acache.exceptions import (
     AbsentKeyError,
     BatchResultError,
@@ -43,6 +49,7 @@ from acache.exceptions import (
     ValuePicklingError,
     ValueUnPicklingError,
 )
+from acache.keys import canonical
 
 CANARY = "canary"
 SystemError_ = exceptions.SystemError
@@ -193,3 +200,70 @@ def test_texts(error: CacheError) -> None:
 def test_texts_name_what_matters(error: CacheError, parts: tuple[str, ...]) -> None:
     """A text names the function, type or option at fault, the seconds waited, and what to do."""
     assert [part for part in parts if part not in str(error)] == []
+
+
+class Failing:
+    """Fails wherever acache runs its code, with a text of its own."""
+
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise LookupError(CANARY)
+
+
+class FailingKey(Failing):
+    """Fails to say what it is."""
+
+    def __cache_key__(self) -> object:
+        raise LookupError(CANARY)
+
+
+@dataclass
+class FailingField:
+    """Fails to show a field."""
+
+    x: int = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "x":
+            raise LookupError(CANARY)
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize(
+    ("fail", "error"),
+    [
+        (lambda: canonical(Failing()), KeyPicklingError),
+        (lambda: canonical(FailingKey()), KeyEncodingError),
+        (lambda: canonical([FailingField()]), KeyEncodingError),
+        (lambda: try_pickle_key(Failing()), KeyPicklingError),
+        (lambda: PickleCodec().encode([Failing()]), ValuePicklingError),
+    ],
+    ids=["key", "cache_key", "field", "pickled key", "value"],
+)
+def test_what_user_code_raised_is_the_cause(fail: Callable[[], object], error: type[CacheError]) -> None:
+    """The user's own error and text stay as the cause, and ours adds its type only."""
+    with pytest.raises(error) as caught:
+        fail()
+    assert type(caught.value.__cause__) is LookupError
+    assert str(caught.value.__cause__) == CANARY
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fail", "error"),
+    [
+        (lambda: JsonCodec().encode(CANARY + "\ud800"), ValueEncodingError),
+        (lambda: JsonCodec().decode(memoryview(CANARY.encode())), ValueDecodingError),
+        (lambda: JsonCodec().decode(memoryview(CANARY.encode() + b"\xff")), ValueDecodingError),
+        (lambda: FastCache.from_url(f"memory://?max_entries={CANARY}"), ConfigurationError),
+        (lambda: FastCache.from_url(f"disk://user:{CANARY}@[host"), ConfigurationError),
+        (lambda: as_json({"x": nan}, "x"), ConfigurationError),
+    ],
+    ids=["encode", "decode", "decode unicode", "number", "URL", "form"],
+)
+def test_what_a_library_raised_about_content_is_no_cause(fail: Callable[[], object], error: type[CacheError]) -> None:
+    """Errors that show what they failed on are not chained, so that no traceback of acache's shows it."""
+    with pytest.raises(error) as caught:
+        fail()
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert CANARY not in str(caught.value)

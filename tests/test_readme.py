@@ -77,6 +77,13 @@ def test_the_example_of_determinism_runs(tmp_path: Path) -> None:
     assert (tmp_path / "tuned.bundle").is_file()
 
 
+@pytest.mark.integration
+def test_the_example_of_plain_threads_runs(tmp_path: Path) -> None:
+    """Each of its calls, from a thread without a loop, gives what it is there for."""
+    printed = run_block(tmp_path, "Legacy threads").splitlines()
+    assert printed == ["['a', 'b']", "saxpy for sm90", "42", "saxpy for sm90"]
+
+
 def test_what_the_readme_names_exists() -> None:
     """Files and commands named in the README are there."""
     makefile = (ROOT / "Makefile").read_text()

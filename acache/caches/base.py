@@ -24,6 +24,7 @@ from acache.engine import Call, Determinism, Engine, Options, Route, Tagging, lo
 from acache.events import Events
 from acache.exceptions import ConfigurationError, KeyEncodingError
 from acache.keys import canonical, check_tags, namespace_prefix
+from acache.locks.timeouts import resolve_timeout
 from acache.memoize import CLOSED, Decorator, ManyDecorator, Memoized, Studio, add_infos, memoized_of, unbound
 from acache.stats import CacheInfo, CacheStatistics, CallCounters
 from acache.tiers import ChainTier
@@ -44,6 +45,9 @@ class Cache:
     def __init__(
         self, chain: ChainTier, *, namespace: str, host_timeout: float, determinism: Determinism | None = None
     ) -> None:
+        if not isinstance(namespace, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
+            raise ConfigurationError("namespace", f"expected a text ('' is none), not {type(namespace).__name__}")
+        resolve_timeout(host_timeout, "host_timeout")
         self.namespace = namespace
         #: All tiers as one; usable on its own.
         self.tier = chain
@@ -159,8 +163,13 @@ class Cache:
         """Return what is stored under ``key``, else what ``factory()`` gives, computed once for all who ask.
 
         ``key`` is any object that can be encoded. ``factory`` is called in a worker thread unless it is an
-        ``async def``; what it returns is awaited if it can be. ``tags`` name the groups that the value belongs to. Raises what ``factory`` raises, stores nothing then.
+        ``async def``; what it returns is awaited if it can be. ``tags`` name the groups that the value belongs to. Raises
+        what ``factory`` raises, stores nothing then; and :class:`~acache.exceptions.ConfigurationError` for a factory that cannot be called.
         """
+        if not callable(factory):
+            raise ConfigurationError(
+                "factory", f"expected a function that makes the value, not a {type(factory).__name__}"
+            )
         options = Options.build("get_or_set", ttl=ttl)
         texts = check_tags(tags)
         self._engine.check("get_or_set", options, tagged=bool(texts))
@@ -197,7 +206,8 @@ class Cache:
         """Store each value over what is there, in one round trip for each tier; return how many were stored.
 
         Each is atomic by itself; what computes one of them now is not stored. Raises
-        :class:`~acache.exceptions.ValueEncodingError` for the first value that a tier cannot encode, when the others are stored.
+        :class:`~acache.exceptions.ValueEncodingError` for the first value that a tier cannot encode, when the others are
+        stored; and before anything is, for one that can be used only once.
         """
         options = Options.build("set_many", ttl=ttl)
         calls = [self._call("set_many", self._key(key), options) for key in values]

@@ -19,7 +19,7 @@ from weakref import WeakSet
 from acache import config
 from acache.bridge import run_sync
 from acache.caches.base import Cache
-from acache.codecs import Signer, configured_signer
+from acache.codecs import Signer, chosen_signer
 from acache.engine import Determinism, Strictness
 from acache.engine.bundles import dump_bundle
 from acache.engine.bundles.place import absolute
@@ -82,7 +82,7 @@ class DeterministicCache(Cache):
         _require_choice("consistency", consistency, Consistency)
         given = in_order(tiers or _default_tiers())
         self._dump_path = _dump_path(given)
-        self._signer = configured_signer() if signer is None else signer
+        self._signer = chosen_signer(signer)
         self._dump_on_close = dump_on_close
         self._usage = Usage()
         self._bundles = BundleTier(self._usage, signer=self._signer, clock=given[0].clock)

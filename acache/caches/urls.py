@@ -13,7 +13,7 @@ from acache.tiers import DiskTier, MemoryTier, Tier
 __all__ = ("tier_from_url",)
 
 _SIZE: Final = re.compile(r"(\d{1,30})\s*([KMGT]?)(i?)B?", re.IGNORECASE | re.ASCII)
-_NUMBER: Final = re.compile(r"\d{1,30}", re.ASCII)
+_NUMBER: Final = re.compile(r"-?\d{1,30}", re.ASCII)
 _FLAGS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -72,6 +72,9 @@ def _memory(url: SplitResult, options: dict[str, Any]) -> Tier:
 
 
 def _disk(url: SplitResult, options: dict[str, Any]) -> Tier:
+    # What stands there may be a password, and would be the name of a directory.
+    if "@" in url.netloc or ":" in url.netloc:
+        raise ConfigurationError("disk://", "a directory has no user, password, host or port: disk:///var/cache/app")
     path = unquote(url.netloc + url.path)
     if not path:
         raise ConfigurationError("disk://", "name a directory: disk:///var/cache/app or disk://~/.cache/app")
@@ -87,20 +90,50 @@ _SCHEMES: Final[Mapping[str, tuple[Callable[[SplitResult, dict[str, Any]], Tier]
 def tier_from_url(url: str) -> Tier:
     """Make the tier that ``url`` names.
 
-    Raises :class:`~acache.exceptions.ConfigurationError` for an unknown scheme or option and for a value that cannot be
-    read; the text names the scheme and the option only, since a URL may hold a password.
+    Raises :class:`~acache.exceptions.ConfigurationError` for what is no URL, for an unknown scheme or option and for a value
+    that cannot be; the text names the scheme and the option only, since a URL may hold a password.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme not in _SCHEMES:
         raise ConfigurationError(f"{parts.scheme[:40]}://", f"unknown scheme; known schemes: {', '.join(_SCHEMES)}")
+    if parts.fragment:
+        raise ConfigurationError(
+            f"{parts.scheme}://", "it has a fragment, which says nothing; write %23 for a # of a path"
+        )
     build, readers = _SCHEMES[parts.scheme]
+    options = _options(parts, readers)
+    try:
+        return build(parts, options)
+    except ConfigurationError as error:
+        # The tier knows its option, but not which of several URLs gave it.
+        if error.subject in options:
+            raise ConfigurationError(f"{parts.scheme}://?{error.subject}=", error.detail) from None
+        if error.subject == "directory":
+            raise ConfigurationError(f"{parts.scheme}://", error.detail) from None
+        raise
+
+
+def _split(url: object) -> SplitResult:
+    if not isinstance(url, str):
+        raise ConfigurationError("URL", f"expected a text such as 'memory://', not {type(url).__name__}")
+    try:
+        return urlsplit(url)
+    except ValueError:  # which may show what it failed on
+        scheme = url.partition("://")[0].lower()
+        subject = f"{scheme}://" if scheme in _SCHEMES else "URL"
+        raise ConfigurationError(subject, "it cannot be read; brackets enclose a numeric host in URLs") from None
+
+
+def _options(parts: SplitResult, readers: _Readers) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         subject = f"{parts.scheme}://?{name[:40]}="
         if name not in readers:
             raise ConfigurationError(subject, f"unknown option; known options: {', '.join(sorted(readers))}")
+        if name in options:
+            raise ConfigurationError(subject, "it is given twice")
         try:
             options[name] = readers[name](text)
         except _UnreadableError as error:
             raise ConfigurationError(subject, str(error)) from None
-    return build(parts, options)
+    return options

@@ -1,10 +1,11 @@
 """Values as bytes: what a value is written with, what it is signed with, and the frame around it on disk and on wires.
 
-Everything here is pure but the choice of a signer by the settings: no I/O, no clock, no tier. ``values`` turns a value into bytes, ``signing`` vouches for bytes,
-``frame`` puts an entry's facts around them and decides, before anything is decoded, whether they can be believed.
+Everything here is pure but the choice of a signer by the settings: no I/O, no clock, no tier. ``repeatable`` knows what no
+second user could use, ``values`` turns a value into bytes, ``signing`` vouches for bytes, ``frame`` puts an entry's facts
+around them and decides, before anything is decoded, whether they can be believed.
 """
 
-from acache.codecs.configured import configured_signer
+from acache.codecs.configured import chosen_signer, configured_signer
 from acache.codecs.frame import (
     FORMAT,
     HEADER_SIZE,
@@ -16,6 +17,7 @@ from acache.codecs.frame import (
     version_digest,
 )
 from acache.codecs.meta import MAX_META, Meta, unpack_meta
+from acache.codecs.repeatable import is_used_once, refuse_used_once
 from acache.codecs.signing import Signer
 from acache.codecs.values import (
     BytesLike,
@@ -41,11 +43,14 @@ __all__ = (
     "PickleCodec",
     "RawCodec",
     "Signer",
+    "chosen_signer",
     "configured_signer",
     "decode_frame",
     "encode_frame",
     "get_codec",
+    "is_used_once",
     "read_header",
+    "refuse_used_once",
     "try_pickle_key",
     "try_pickle_value",
     "try_unpickle_value",

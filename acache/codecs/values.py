@@ -173,7 +173,7 @@ class JsonCodec:
             self._check(value)
             return _JSON_ENCODER.encode(value).encode()
         except _TOO_DEEP_OR_TOO_BIG as error:
-            # No cause: a Unicode error carries, and prints, the text it failed on.
+            # No user code ran, and a Unicode error carries, and prints, what it failed on: no cause (acache.exceptions).
             raise ValueEncodingError(value, self.name, type(error).__name__) from None
 
     def decode(self, data: memoryview) -> object:

@@ -39,7 +39,7 @@ def as_json(value: object, subject: str) -> str:
         return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         unfit = error if isinstance(error, _UnfitError) else _UnfitError(value)
-        raise ConfigurationError(subject, str(unfit)) from error
+        raise ConfigurationError(subject, str(unfit)) from None
 
 
 def _check_names(value: object) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from acache.codecs import refuse_used_once
 from acache.engine.call import Call
 from acache.engine.core import Engine
 from acache.engine.freshness import Freshness
@@ -73,8 +74,11 @@ async def look_up_many(engine: Engine, calls: Sequence[Call], route: Route) -> l
 async def put_many(engine: Engine, calls: Sequence[Call], values: Sequence[Any], route: Route) -> int:
     """Do as :meth:`Engine.put` for each call, over what is there; return how many values were stored.
 
-    Raises for the first value that cannot be encoded, when the others are stored.
+    Raises for the first value that cannot be encoded, when the others are stored; and before anything is, for one that
+    can be used only once.
     """
+    for call, value in zip(calls, values, strict=True):
+        refuse_used_once(value, call.label)
     if engine.determinism is not None:  # it asks the tiers about each of them, and never replaces
         written = [
             await attempt(engine.put(call, value, route, replace=True))

@@ -122,16 +122,16 @@ class Options:
             ),
             timeout=as_seconds(timeout, "timeout"),
             soft_timeout=as_seconds(soft_timeout, "soft_timeout"),
-            finish_in_background=finish_in_background,
+            finish_in_background=_flag("finish_in_background", label, finish_in_background),
             cache_exceptions=_exceptions(cache_exceptions, ttl),
             flight=_one_of("flight", flight, FlightLevel),
             codec=None if codec is None else get_codec(codec),
-            copy=_one_of("copy", copy, CopyMode) or "share",
+            copy=_one_of("copy", copy, CopyMode, optional=False),
             store_if=store_if,
             encoder=encoder,
             decoder=decoder,
-            typed=typed,
-            on_unencodable=_one_of("on_unencodable", on_unencodable, OnUnencodable) or "raise",
+            typed=_flag("typed", label, typed),
+            on_unencodable=_one_of("on_unencodable", on_unencodable, OnUnencodable, optional=False),
         )
         options._refuse_contradictions(label)
         return options
@@ -196,8 +196,6 @@ class Options:
             )
 
     def _refuse_contradictions(self, label: str) -> None:
-        if not isinstance(self.finish_in_background, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
-            raise ConfigurationError("finish_in_background", f"{label} needs True or False")
         timing = self.timing
         ends = None if callable(self.ttl) else self.ttl
         if self.jitter and self.ttl is None:
@@ -249,10 +247,16 @@ def _refuse_async(option: str, label: str, given: object) -> None:
         raise ConfigurationError(option, f"{label} needs a plain function here: what it says is not awaited")
 
 
-def _one_of(option: str, value: str | None, choices: Any) -> Any:
+def _one_of(option: str, value: str | None, choices: Any, *, optional: bool = True) -> Any:
     known = get_args(choices)
-    if value is not None and value not in known:
+    if value not in known and not (optional and value is None):
         raise ConfigurationError(option, f"unknown value {str(value)[:40]!r}; choose one of {', '.join(known)}")
+    return value
+
+
+def _flag(option: str, label: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(option, f"{label} needs True or False, not a {type(value).__name__}")
     return value
 
 

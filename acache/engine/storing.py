@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, final
 
+from acache.codecs import is_used_once
 from acache.config import settings
 from acache.engine.background import Background
 from acache.engine.call import Call, Failure
@@ -64,6 +65,7 @@ class Storing:
             raise DeferredRecordingDroppedError(call.label, call.key) from None
 
     def _private(self, call: Call, stored: Any) -> Any:
+        refuse_unrepeatable(call.label, stored)
         try:
             return call.options.private(stored)
         except ValueEncodingError as error:
@@ -169,8 +171,5 @@ async def maybe_await(value: Any) -> Any:
 
 def refuse_unrepeatable(label: str, value: Any) -> None:
     """Refuse a result that only its first user could use."""
-    if inspect.iscoroutine(value):
-        value.close()  # it will never be awaited, and need not warn of it
-    elif not (inspect.isgenerator(value) or inspect.isasyncgen(value) or inspect.isawaitable(value)):
-        return
-    raise CustomResultEncoderRequiredError(label, f"a {type(value).__name__} can be used only once")
+    if is_used_once(value):
+        raise CustomResultEncoderRequiredError(label, f"a {type(value).__name__} can be used only once")

@@ -2,7 +2,8 @@
 
 In this order: a function registered for the class or its own ``__cache_key__()``, whichever stands nearer in the MRO; the
 name of an enum member; the fields of a dataclass or attrs class that take part in comparison; the content of a subclass
-of a known type. Every encoding begins with the class's module and qualname.
+of a known type. Every encoding begins with the class's module and qualname. An object that holds more than its class
+declares (:mod:`acache.keys.extras`) is refused: what is left out of a key must have been left out by somebody.
 
 Anything else is refused. Its pickle cannot be shown to be stable: two equal objects differ in it by shared and interned
 parts, by the order in which attributes were set, and by what a cached property left behind, so a key made of it would
@@ -11,21 +12,31 @@ miss for ever without a sign. Asking for a ``__cache_key__()`` once is kinder.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields, is_dataclass
 from enum import Enum, Flag
-from functools import cached_property
 from inspect import getattr_static
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from acache.keys.extras import extras_of, has_native_state
 from acache.keys.plain import EXACT
 from acache.keys.references import class_name, encode_reference
 from acache.keys.walk import Encoder, Refusal, Walk, text
 
-__all__ = ("declared_fields", "keyed", "member", "record", "refuse", "subclass")
+__all__ = ("Fields", "declared_fields", "keyed", "member", "record", "refuse", "subclass")
 
-_POINTER: Final = 8
+_UNDECLARED: Final = (
+    "it has attributes beside its fields, and no __cache_key__() method; declare them as fields, those that make no "
+    "difference with compare=False (attrs: eq=False)"
+)
+
+
+class Fields(NamedTuple):
+    """The fields of a class: those that take part in comparison, and all of them."""
+
+    compared: tuple[str, ...] = ()
+    declared: frozenset[str] = frozenset()
 
 
 def _head(cls: type) -> bytes:
@@ -72,73 +83,54 @@ def member(cls: type[Enum]) -> Encoder:
     return lambda value, _walk: head + b"n" + text(value._name_)
 
 
-def declared_fields(cls: type[Any]) -> tuple[str, ...] | None:
-    """Return the fields of a dataclass or attrs class that take part in comparison; ``None`` for another class."""
+def declared_fields(cls: type[Any]) -> Fields | None:
+    """Return the fields of a dataclass or attrs class; ``None`` for another class."""
     if is_dataclass(cls):
-        return tuple(field.name for field in fields(cls) if field.compare)
-    attributes: Any = getattr(cls, "__attrs_attrs__", None)
-    return None if attributes is None else tuple(attribute.name for attribute in attributes if attribute.eq)
+        compares = {field.name: field.compare for field in fields(cls)}
+    elif (attributes := getattr(cls, "__attrs_attrs__", None)) is not None:
+        compares = {attribute.name: bool(attribute.eq) for attribute in attributes}
+    else:
+        return None
+    return Fields(tuple(name for name, compared in compares.items() if compared), frozenset(compares))
 
 
-def record(cls: type, names: tuple[str, ...]) -> Encoder:
-    """Encode instances by the attributes ``names``."""
+def record(cls: type, known: Fields, base: type = object) -> Encoder:
+    """Encode instances by their fields; refuse those that hold more than these and what makes them a ``base``."""
+    # What an exception holds natively is how it was made and raised.
+    if BaseException not in cls.__mro__ and has_native_state(cls, base):
+        return refuse
+    names = known.compared
     encoded = [text(name) for name in names]
     places = tuple(f"field {name!r} of {_label(cls)}" for name in names)
     head = _head(cls) + b"f%x:" % len(names)
+    has_extras = extras_of(cls, base, known.declared)
 
     def encode(value: Any, walk: Walk) -> bytes:
         try:
+            is_more = has_extras(value)
             values = [getattr(value, name) for name in names]
         except Exception as error:  # noqa: BLE001 - a field may be a property, and raise anything
             reason = f"reading its fields raised {type(error).__qualname__}"
             raise Refusal(value, reason, cause=error) from None
+        if is_more:
+            raise Refusal(value, _UNDECLARED)
         parts = walk.parts(values, places)
         return head + b"".join(chain.from_iterable(zip(encoded, parts, strict=True)))
 
     return encode
 
 
-def subclass(cls: type, base: type, encoder: Encoder, declared: tuple[str, ...]) -> Encoder:
+def subclass(cls: type, base: type, encoder: Encoder, declared: Collection[str]) -> Encoder:
     """Encode instances by their content as a ``base``; refuse those that hold more than it and ``declared`` fields."""
-    own = cls.__mro__[: cls.__mro__.index(base)]
-    slots = {slot for part in own for slot in _slots(part)} - set(declared)
-    if _has_native_state(cls, base):
+    if has_native_state(cls, base):
         return refuse
-    derived = {name for part in own for name, value in vars(part).items() if isinstance(value, cached_property)}
-    known = derived.union(declared)
+    has_extras = extras_of(cls, base, declared)
     exact = EXACT.get(base)
     head = _head(cls) + b"s"
 
     def encode(value: Any, walk: Walk) -> bytes:
-        if not known.issuperset(getattr(value, "__dict__", ())) or any(hasattr(value, slot) for slot in slots):
+        if has_extras(value):
             raise Refusal(value, "it has attributes beside its content, and no __cache_key__() method")
         return head + encoder(value if exact is None else exact(value), walk)
 
     return encode
-
-
-def _slots(cls: type) -> list[str]:
-    """Return the attribute names of the slots that ``cls`` itself adds."""
-    declared = vars(cls).get("__slots__", ())
-    names = [declared] if isinstance(declared, str) else list(declared)
-    prefix = "_" + cls.__name__.lstrip("_")
-    mangled = [prefix + name if name.startswith("__") and not name.endswith("__") else name for name in names]
-    return [name for name in mangled if name not in {"__dict__", "__weakref__"}]
-
-
-def _has_native_state(cls: type, base: type) -> bool:
-    """Tell whether instances of ``cls`` have room for what Python code cannot see (an extension's subclass).
-
-    A class body adds a pointer for each slot, and at most one each for ``__dict__`` and ``__weakref__``.
-    """
-    for part in cls.__mro__[: cls.__mro__.index(base)]:
-        below = part.__base__ or object
-        pointers = len(_slots(part)) + _adds(part.__dictoffset__, below.__dictoffset__)
-        pointers += _adds(part.__weakrefoffset__, below.__weakrefoffset__)
-        if part.__basicsize__ > below.__basicsize__ + pointers * _POINTER:
-            return True
-    return False
-
-
-def _adds(offset: int, offset_below: int) -> bool:
-    return offset != 0 and offset_below == 0

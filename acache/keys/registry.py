@@ -57,14 +57,14 @@ class _Table(dict[type, Encoder]):
         return _explicit(cls) or _named(cls) or self._structural(cls)
 
     def _structural(self, cls: type[Any]) -> Encoder:
-        names = declared_fields(cls)
-        by_fields = None if names is None else record(cls, names)
+        known = declared_fields(cls)
         base, encoder = self._nearest(cls)
+        if base is cls and encoder is not None:
+            return encoder
+        by_fields = None if known is None else record(cls, known, base)
         if encoder is None:
             return by_fields or refuse
-        if base is cls:
-            return encoder
-        content = subclass(cls, base, encoder, names or ())
+        content = subclass(cls, base, encoder, () if known is None else known.declared)
         return content if by_fields is None else _both(by_fields, content)
 
     def _nearest(self, cls: type) -> tuple[type, Encoder | None]:

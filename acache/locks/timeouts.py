@@ -18,18 +18,18 @@ BLOCKING_WITH_TIMEOUT: Final = 60.0
 DEFAULT_TIMEOUT: Final = BLOCKING_WITH_TIMEOUT
 
 
-def resolve_timeout(timeout: float | None) -> float | None:
+def resolve_timeout(timeout: float | None, option: str = "timeout") -> float | None:
     """Return the seconds to wait, or ``None`` for no limit (:data:`BLOCKING` or infinity).
 
-    Raises :class:`~acache.exceptions.ConfigurationError` for anything that is no number of seconds: NaN, a negative
+    Raises :class:`~acache.exceptions.ConfigurationError`, naming ``option``, for anything that is no number of seconds: NaN, a negative
     number other than :data:`BLOCKING`, a boolean.
     """
     if timeout is None:
         return DEFAULT_TIMEOUT
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-        raise ConfigurationError("timeout", f"expected a number of seconds, not {type(timeout).__name__}")
+        raise ConfigurationError(option, f"expected a number of seconds, not {type(timeout).__name__}")
     if timeout in (BLOCKING, float("inf")):
         return None
     if not timeout >= 0:
-        raise ConfigurationError("timeout", "expected seconds, NON_BLOCKING (0) or BLOCKING (-1)")
+        raise ConfigurationError(option, "expected seconds, NON_BLOCKING (0) or BLOCKING (-1)")
     return float(timeout)

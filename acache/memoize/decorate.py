@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, final, overload
 
@@ -68,8 +68,8 @@ class MemoizeOptions(TypedDict, total=False):
     cache_exceptions: CacheExceptions | None
     #: What names a call instead of its arguments: a callable over them, or a template such as ``"u:{user.id}"``.
     key: Callable[..., Any] | str | None
-    #: Names of parameters that are no part of the key.
-    ignore: tuple[str, ...]
+    #: The name of a parameter that is no part of the key, or several names.
+    ignore: str | Collection[str]
     #: Part of the function's identity: change it when the function's meaning changes.
     version: Any
     #: Whether ``1``, ``1.0`` and ``True`` are different arguments (the default).
@@ -228,7 +228,7 @@ class Studio:
         elif options.get("max_stream_bytes") is not None:
             raise ConfigurationError("max_stream_bytes", f"{_name(function)} is no async generator function")
         key, encoder = options.get("key"), options.get("custom_params_encoder")
-        ignore = tuple(options.get("ignore", ()))
+        ignore = _ignored(_name(function), options.get("ignore", ()))
         recipe = KeyRecipe(
             function,
             namespace=self.namespace,
@@ -309,6 +309,19 @@ def _refuse_generators(function: Any) -> None:
             f"{_name(function)} is a generator function: what it yields can be used only once; return a list, "
             f"or make it an async generator function"
         )
+
+
+def _ignored(label: str, ignore: object) -> tuple[str, ...]:
+    """Return the names to ignore: a text is one of them, and not so many letters."""
+    if isinstance(ignore, str):
+        return (ignore,)
+    names: tuple[object, ...] = tuple(ignore) if isinstance(ignore, Collection) else (None,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - of anything
+    texts = tuple(name for name in names if isinstance(name, str))
+    if len(texts) != len(names):
+        raise ConfigurationError(
+            "ignore", f"{label} needs the name of a parameter, or a tuple of names, such as ('self',)"
+        )
+    return texts
 
 
 def _name(function: Any) -> str:

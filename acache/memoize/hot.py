@@ -12,6 +12,11 @@ second table: ten times as slow as the first, five times as fast as making a key
 equals ``-0.0``, a class may define any equality, an object may change) gets no cell and takes the full path. So no cell keeps
 an object of a caller's class alive either.
 
+Types are looked at before anything is hashed: the hash of a tuple takes as long as what it nests is large, has no limit of
+depth but the C stack, and a class may do anything in its ``__hash__``. The limits of keys (:mod:`acache.keys.limits`) would
+come too late. So a call goes by the types of its arguments to a table of its own, which need not be typed. For one argument
+or two both together cost what a typed table alone did; more arguments, and keywords, cost more than they did.
+
 The two faces are closures, and repeat their lines, because that is what a hit consists of: an instance with a
 ``__call__`` takes half as long again. Hits are not counted here but derived: look-ups less the calls that went on.
 """
@@ -21,19 +26,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Coroutine
 from functools import lru_cache, wraps
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from acache.context import PLAIN, Scope, current_scope
 from acache.tiers.eviction import DEAD, Node
 
 __all__ = ("CLOSED", "Cell", "Cells", "Gate", "async_face", "sync_face")
 
-#: Cells a function keeps; a call beyond them takes the full path, which finds the same entry.
+#: Cells in each table of a function; a call beyond them takes the full path, which finds the same entry.
 MAX_CELLS: Final = 8192
 #: Tuples in tuples that are taken apart; deeper ones take the full path.
 MAX_DEPTH: Final = 4
-_EXACT: Final = frozenset({int, bool, str, bytes, type(None)})
-#: What an unhashable argument raises too: either way the call has no cell.
+#: Parts that tuples are taken apart into, two or fewer for each item and each tuple; larger ones take the full path.
+MAX_PARTS: Final = 512
+#: Types whose values nest nothing and are equal to others of the type only if their keys are; of floats, all but zero.
+#: A dictionary, because a look-up that raises costs half of a condition.
+_FLAT: Final[dict[type, None]] = dict.fromkeys((int, bool, str, bytes, type(None), float))
+#: Shapes of calls that have tables of their own, and how many arguments these have at most.
+MAX_SHAPES: Final = 16
+MAX_LENGTH: Final = 8
+#: The call has no cell.
 _NO_CELL: Final = TypeError
 
 #: The scope of no call at all: a gate that holds it lets nobody through.
@@ -67,6 +79,10 @@ class Cell:
         self.used = -math.inf
 
 
+#: The cell of calls that have none: it never leads anywhere.
+NOWHERE: Final = Cell()
+
+
 class _Stamps(Protocol):
     """What a face needs of the stamps of tags: a number that changes with every invalidation."""
 
@@ -89,19 +105,27 @@ class _Subject(Protocol):
     def call_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], cell: Cell | None) -> Any: ...
 
 
+_Table: TypeAlias = Callable[..., Cell]
+
+
 class Cells:
     """The cells of one function, and what happened at them.
 
     With ``skip``, the first argument (an ignored ``self``) has no part in finding the cell, and is not kept alive.
     """
 
-    __slots__ = ("_before", "_deep", "_made", "_skips", "_table", "find", "went_on")
+    __slots__ = ("_before", "_deep", "_made", "_table", "_tables", "pairs", "shapes", "singles", "skips", "went_on")
 
     def __init__(self, *, skip: bool = False) -> None:
-        table = self._table = lru_cache(maxsize=MAX_CELLS, typed=True)(self._make)
-        self.find: Callable[..., Cell] = _without_first(table) if skip else table
+        #: The tables of calls with positional arguments of flat types, by the type of each: of one, of two, and of any number;
+        #: there, a table is under ``None``.
+        self.singles: dict[type, _Table] = {}
+        self.pairs: dict[type, dict[type, _Table]] = {}
+        self.shapes: dict[Any, Any] = {}
+        self.skips = skip
+        self._table = lru_cache(maxsize=MAX_CELLS, typed=True)(self._make)
         self._deep = lru_cache(maxsize=MAX_CELLS)(self._make_deep)
-        self._skips = int(skip)
+        self._tables = [self._table, self._deep]
         #: Hits before the cells were last forgotten.
         self._before = 0
         self._made = 0
@@ -111,33 +135,65 @@ class Cells:
     def forget(self) -> None:
         """Lead no call to an entry any more before the full path has found it: keys have changed."""
         self._before = self.hits
-        self._table.cache_clear()
-        self._deep.cache_clear()
+        for table in self._tables:
+            table.cache_clear()
         self._made = self.went_on = 0
 
     @property
     def hits(self) -> int:
         """How many calls the hot path has served."""
-        found = self._table.cache_info().hits + self._deep.cache_info().hits
+        found = sum(table.cache_info().hits for table in self._tables)
         return self._before + max(0, found + self._made - self.went_on)
 
-    def find_deep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cell | None:
-        """Return the cell of a call with tuples among its arguments; ``None`` for a call that has none."""
+    def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cell:
+        """Return the cell of any call; ``NOWHERE`` for one that has none. Nothing is hashed that is not flat."""
+        if self.skips:
+            args = args[1:]
+        try:
+            for value in args:
+                _FLAT[type(value)]
+            for name in kwargs:
+                _FLAT[type(kwargs[name])]
+            table = self._table if kwargs or self.skips else self._table_of(args)
+            return table(*args, **kwargs)
+        except KeyError:
+            return self._find_deep(args, kwargs)
+        except _NO_CELL:
+            return NOWHERE
+
+    def _table_of(self, args: tuple[Any, ...]) -> _Table:
+        """Return the table for calls with such arguments; the one for all others, when there are too many."""
+        if len(args) > MAX_LENGTH or len(self._tables) > MAX_SHAPES:
+            return self._table
+        node = self.shapes
+        for value in args:
+            node = node.setdefault(type(value), {})
+        new = lru_cache(maxsize=MAX_CELLS)(self._make)
+        table: _Table = node.setdefault(None, new)
+        if table is new:
+            self._tables.append(new)
+            kinds: list[type] = [type(value) for value in args]
+            if len(kinds) == 1:
+                self.singles[kinds[0]] = table
+            elif len(kinds) == 2:  # noqa: PLR2004 - a pair
+                self.pairs.setdefault(kinds[0], {})[kinds[1]] = table
+        return table
+
+    def _find_deep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cell:
+        """Return the cell of a call with tuples among its arguments, if they are not too large or too deep."""
         parts: list[object] = []
-        for value in args[self._skips :]:
+        for value in args:
             if not _take_apart(value, parts, MAX_DEPTH):
-                return None
+                return NOWHERE
         for name, value in kwargs.items():
             parts.append(name)
             if not _take_apart(value, parts, MAX_DEPTH):
-                return None
+                return NOWHERE
         return self._deep(tuple(parts))
 
     def _make(self, *args: object, **kwargs: object) -> Cell:
-        for value in (*args, *kwargs.values()):
-            kind = type(value)
-            if kind not in _EXACT and (kind is not float or value == 0.0):
-                raise _NO_CELL  # and the table keeps nothing
+        if any(type(value) is float and value == 0.0 for value in (*args, *kwargs.values())):
+            raise _NO_CELL  # and the table keeps nothing
         self._made += 1
         return Cell()
 
@@ -149,6 +205,8 @@ class Cells:
 def _take_apart(value: object, parts: list[object], depth: int) -> bool:
     """Add what tells ``value`` from every other to ``parts``; tell whether that can be done."""
     kind = type(value)
+    if len(parts) > MAX_PARTS:
+        return False
     if kind is tuple:
         items = cast("tuple[object, ...]", value)
         # A length before the items: where one tuple ends and the next begins is told apart too.
@@ -156,14 +214,7 @@ def _take_apart(value: object, parts: list[object], depth: int) -> bool:
         return depth > 0 and all(_take_apart(item, parts, depth - 1) for item in items)
     parts.append(kind)
     parts.append(value)
-    return kind in _EXACT or (kind is float and value != 0.0)
-
-
-def _without_first(find: Callable[..., Cell]) -> Callable[..., Cell]:
-    def find_without_first(_first: object, *args: Any, **kwargs: Any) -> Cell:
-        return find(*args, **kwargs)
-
-    return find_without_first
+    return kind in _FLAT and not (kind is float and value == 0.0)
 
 
 def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, Any, Any]]:  # noqa: C901 - see above
@@ -176,20 +227,29 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
             return await call(args, kwargs, None)
 
         return cold_face
-    cells, find, find_deep = subject.cells, subject.cells.find, subject.cells.find_deep
+    cells, find, skips = subject.cells, subject.cells.find, subject.cells.skips
+    singles, pairs, shapes = subject.cells.singles, subject.cells.pairs, subject.cells.shapes
+    one, two = (-1, -1) if skips else (1, 2)
     now, gate, stamps = subject.now, subject.gate, subject.stamps
 
     @wraps(function)
-    async def face(*args: Any, **kwargs: Any) -> Any:
+    async def face(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - as above
         if current_scope() is not gate.plain:
             return await call(args, kwargs, None)
         try:
-            cell = find(*args, **kwargs)
-        except TypeError:
-            deep = find_deep(args, kwargs)
-            if deep is None:
-                return await call(args, kwargs, None)
-            cell = deep
+            if len(args) == two and not kwargs:
+                cell = pairs[type(args[0])][type(args[1])](*args)
+            elif len(args) == one and not kwargs:
+                cell = singles[type(args[0])](*args)
+            elif kwargs or skips:
+                cell = find(args, kwargs)
+            else:
+                table = shapes
+                for value in args:
+                    table = table[type(value)]
+                cell = table[None](*args)
+        except (KeyError, TypeError):
+            cell = find(args, kwargs)
         node = cell.node
         value, until = node.value, cell.until  # first the value, then whether it was still live
         if node.live:
@@ -203,6 +263,8 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
                     cell.used = moment
                     node.visited = True
                     return value
+        if cell is NOWHERE:
+            return await call(args, kwargs, None)
         cells.went_on += 1
         return await call(args, kwargs, cell)
 
@@ -219,20 +281,29 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:  # noqa: C
             return call(args, kwargs, None)
 
         return cold_face
-    cells, find, find_deep = subject.cells, subject.cells.find, subject.cells.find_deep
+    cells, find, skips = subject.cells, subject.cells.find, subject.cells.skips
+    singles, pairs, shapes = subject.cells.singles, subject.cells.pairs, subject.cells.shapes
+    one, two = (-1, -1) if skips else (1, 2)
     now, gate, stamps = subject.now, subject.gate, subject.stamps
 
     @wraps(function)
-    def face(*args: Any, **kwargs: Any) -> Any:
+    def face(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - as above
         if current_scope() is not gate.plain:
             return call(args, kwargs, None)
         try:
-            cell = find(*args, **kwargs)
-        except TypeError:
-            deep = find_deep(args, kwargs)
-            if deep is None:
-                return call(args, kwargs, None)
-            cell = deep
+            if len(args) == two and not kwargs:
+                cell = pairs[type(args[0])][type(args[1])](*args)
+            elif len(args) == one and not kwargs:
+                cell = singles[type(args[0])](*args)
+            elif kwargs or skips:
+                cell = find(args, kwargs)
+            else:
+                table = shapes
+                for value in args:
+                    table = table[type(value)]
+                cell = table[None](*args)
+        except (KeyError, TypeError):
+            cell = find(args, kwargs)
         node = cell.node
         value, until = node.value, cell.until  # as above
         if node.live:
@@ -246,6 +317,8 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:  # noqa: C
                     cell.used = moment
                     node.visited = True
                     return value
+        if cell is NOWHERE:
+            return call(args, kwargs, None)
         cells.went_on += 1
         return call(args, kwargs, cell)
 

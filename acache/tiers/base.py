@@ -25,7 +25,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, TypeVar
 
 from acache.clock import SYSTEM_CLOCK, Clock, Duration, as_seconds
-from acache.codecs import Codec
+from acache.codecs import Codec, refuse_used_once
 from acache.events import Events, RemovalCause, TierEvent, TierOperation, TierOutcome
 from acache.exceptions import CacheError, ConfigurationError, ValueDecodingError
 from acache.keys import encode_key
@@ -34,7 +34,7 @@ from acache.stats import TierCounters, TierStatistics
 from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key, Missing, Written
 
-__all__ = ("CLOCK_SKEW", "Tier", "attempt", "count_stored", "encoded_keys")
+__all__ = ("CLOCK_SKEW", "Tier", "attempt", "check_tiers", "count_stored", "encoded_keys")
 
 _log = logging.getLogger("acache")
 
@@ -92,14 +92,15 @@ class Tier(ABC):
     async def insert(self, key: object, value: object, *, ttl: Duration | None = None) -> bool:
         """Store ``value`` only if ``key`` holds no live entry; tell whether it was stored. Atomic.
 
-        Raises :class:`~acache.exceptions.ValueEncodingError` for a value the tier's codec cannot encode.
+        Raises :class:`~acache.exceptions.ValueEncodingError` for a value the tier's codec cannot encode, and for one that
+        can be used only once: a coroutine, a generator, any other iterator.
         """
         return await self.write(encode_key(key), self._stamp(value, ttl), replace=False) is Written.NEW
 
     async def set(self, key: object, value: object, *, ttl: Duration | None = None) -> bool:
         """Store ``value`` whatever was there; tell whether it was stored. Readers see the old value or the new one.
 
-        Raises :class:`~acache.exceptions.ValueEncodingError` for a value the tier's codec cannot encode.
+        Raises as :meth:`insert`.
         """
         return await self.write(encode_key(key), self._stamp(value, ttl), replace=True) is Written.NEW
 
@@ -123,7 +124,8 @@ class Tier(ABC):
     async def set_many(self, values: Mapping[Any, object], *, ttl: Duration | None = None) -> int:
         """Store each value, in one round trip to the storage; return how many were stored.
 
-        Each is atomic by itself. Raises as :meth:`set` for the first value that cannot be encoded, when the others are stored.
+        Each is atomic by itself. Raises as :meth:`set` for the first value that cannot be encoded, when the others are stored;
+        and before anything is, for one that can be used only once.
         """
         encoded = encoded_keys(values)
         entries = {key: self._stamp(values[given], ttl) for given, key in encoded.items()}
@@ -308,6 +310,7 @@ class Tier(ABC):
     # --- helpers --------------------------------------------------------------------------------------------------
 
     def _stamp(self, value: object, ttl: Duration | None) -> Entry:
+        refuse_used_once(value, self.name)
         now = self.clock.wall()
         seconds = as_seconds(ttl)
         return Entry(value, now, None if seconds is None else now + seconds)
@@ -370,6 +373,17 @@ class Tier(ABC):
     ) -> None:
         if self.events.active:
             self.events.emit(TierEvent(self.name, operation, outcome, key, reason))
+
+
+def check_tiers(tiers: tuple[Any, ...]) -> tuple[Tier, ...]:
+    """Return ``tiers``. Raises :class:`~acache.exceptions.ConfigurationError`, saying what to do, unless that is what they are."""
+    for tier in tiers:
+        if not isinstance(tier, Tier):
+            kind = f"the class {tier.__name__}" if isinstance(tier, type) else f"a {type(tier).__name__}"
+            raise ConfigurationError(
+                "tiers", f"expected tiers, such as MemoryTier(), not {kind}; from_url() makes them of URLs"
+            )
+    return tiers
 
 
 def count_stored(written: Mapping[Key, Written | CacheError]) -> int:

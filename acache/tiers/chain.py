@@ -25,7 +25,7 @@ from acache.keys import encode_key
 from acache.locks import BLOCKING, KeyedLock, Lockable, LockRank, acquire_many_locks
 from acache.mutexes import make_mutex
 from acache.stats import NO_REMOVALS
-from acache.tiers.base import Tier, count_stored, encoded_keys
+from acache.tiers.base import Tier, check_tiers, count_stored, encoded_keys
 from acache.tiers.memory import MemoryTier
 from acache.types import MISSING, Entry, Hit, Key, Written
 
@@ -421,14 +421,8 @@ def in_order(tiers: Iterable[Tier]) -> tuple[Tier, ...]:
     Raises :class:`~acache.exceptions.ConfigurationError` for what is no tier, and for none at all.
     """
     flat: list[Tier] = []
-    for tier in tiers:
-        if not _is_tier(tier):
-            raise ConfigurationError("tiers", f"expected tiers such as MemoryTier(), not {type(tier).__name__}")
+    for tier in check_tiers(tuple(tiers)):
         flat += tier.tiers if isinstance(tier, ChainTier) else (tier,)
     if not flat:
         raise ConfigurationError("tiers", "give at least one")
     return tuple(sorted(dict.fromkeys(flat), key=lambda tier: tier.reach))
-
-
-def _is_tier(given: object) -> bool:
-    return isinstance(given, Tier)

@@ -40,7 +40,7 @@ from acache.codecs import (
     HEADER_SIZE,
     Codec,
     Signer,
-    configured_signer,
+    chosen_signer,
     decode_frame,
     encode_frame,
     get_codec,
@@ -142,7 +142,7 @@ class DiskTier(Tier):
         self.stamps = self._stamps
         self._examiner: Final = Examiner(
             version=version,
-            signer=configured_signer() if signer is None else signer,
+            signer=chosen_signer(signer),
             max_age=self._max_age,
             clock=clock,
             is_live=self._is_live,

@@ -345,7 +345,7 @@ async def test_the_arbiter_is_asked(tmp_path: Path) -> None:
 def test_what_is_no_tier() -> None:
     """What is no tier is an error that says what to give."""
     bad: Any = "memory://"
-    with pytest.raises(exceptions.ConfigurationError, match=r"MemoryTier\(\), not str"):
+    with pytest.raises(exceptions.ConfigurationError, match=r"MemoryTier\(\), not a str"):
         DeterministicCache(bad)
 
 

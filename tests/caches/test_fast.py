@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -401,23 +402,49 @@ def test_from_url() -> None:
     [
         ("mongo://user:hunter2@host", "unknown scheme; known schemes: memory, disk"),
         ("memory://?max_entires=10", "max_entires.*known options.*max_entries"),
-        ("memory://?max_entries=many", "max_entries"),
-        ("memory://?max_bytes=64XB", "max_bytes"),
-        ("memory://?max_entries=0", "max_entries"),
+        ("memory://?max_entries=many", r"^memory://\?max_entries=: a number is written in digits"),
+        ("memory://?max_bytes=64XB", r"^memory://\?max_bytes=: a size is a number and a unit"),
+        ("memory://?max_entries=0", r"^memory://\?max_entries=: a limit is at least 1"),
+        ("memory://?max_entries=-1", r"^memory://\?max_entries=: a limit is at least 1"),
+        ("memory://?max_bytes=-1", r"^memory://\?max_bytes=: a size is a number and a unit"),
+        ("memory://?max_entries=1&max_entries=2", r"^memory://\?max_entries=: it is given twice$"),
+        ("memory://?policy=foo", r"^memory://\?policy=: unknown; known policies"),
         ("memory:///path", "no path"),
         ("disk://", "name a directory"),
-        ("disk:///tmp/x?durable=maybe", "durable"),
-        ("disk:///tmp/x?codec=morse", "codec: expected one of"),
-        ("disk:///tmp/x?on_corrupt=ignore", "on_corrupt"),
-        ("disk:///tmp/x?sub_dir=..", "sub_dir"),
+        ("disk:///tmp/x?durable=maybe", r"^disk://\?durable=: expected 1 or 0"),
+        ("disk:///tmp/x?codec=morse", r"^disk://\?codec=: expected one of"),
+        ("disk:///tmp/x?on_corrupt=ignore", r"^disk://\?on_corrupt=: expected"),
+        ("disk:///tmp/x?sub_dir=..", r"^disk://\?sub_dir=: expected"),
+        ("disk:///tmp/x?max_entries=-5", r"^disk://\?max_entries=: a limit is at least 1"),
+        ("disk:///tmp/x?max_age=-1", r"^disk://\?max_age=: a duration is"),
+        ("disk:///tmp/x?policy=foo", r"^disk://\?policy=: unknown; known policies"),
+        ("disk:///tmp/x%00", r"^disk://: expected the path of a directory$"),
+        ("disk:///tmp/x#hunter2", r"^disk://: it has a fragment"),
+        ("memory://#hunter2", r"^memory://: it has a fragment"),
+        ("disk://user:hunter2@host/x", r"^disk://: a directory has no user, password, host or port"),
+        ("disk://hunter2@host/x", r"^disk://: a directory has no user"),
+        ("disk://host:8080/x", r"^disk://: a directory has no user"),
+        ("disk://user:hunter2@[host/x", r"^disk://: it cannot be read"),
+        ("redis://user:hunter2@[bad", r"^URL: it cannot be read"),
+        ("disk://user:hunter2@ho\u2100st/x", r"^disk://: it cannot be read"),
         ("nonsense", "unknown scheme"),
+        ("", "unknown scheme; known schemes: memory, disk"),
+        (5, r"^URL: expected a text such as 'memory://', not int$"),
+        (None, r"^URL: expected a text such as 'memory://', not NoneType$"),
+        (b"memory://hunter2", r"^URL: expected a text such as 'memory://', not bytes$"),
     ],
 )
-def test_a_bad_url_is_refused(url: str, text: str) -> None:
-    """An unknown scheme or option, or an unreadable value, is an error that names it, and no password."""
+def test_a_bad_url_is_refused(url: Any, text: str) -> None:
+    """An unknown scheme or option, or a value that cannot be, is an error that names URL and option, and no password."""
     with pytest.raises(ConfigurationError, match=text) as caught:
-        FastCache.from_url(url)
-    assert "hunter2" not in str(caught.value)
+        FastCache.from_url("memory://", url)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_path_may_hold_what_urls_use() -> None:
+    """Percent signs stand for characters that mean something in URLs."""
+    cache = FastCache.from_url("disk:///nowhere/a%23b%40c%3Ad")
+    assert "/nowhere/a#b@c:d" in repr(cache.tier.tiers[0])
 
 
 async def test_a_directory_that_is_not_ours_is_refused(tmp_path: Path) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import enum
 import gc
+import itertools
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from acache import FastCache, MemoryTier, config, isolate
+from acache.exceptions import CustomParamsEncoderRequiredError
 from acache.keys import KeyRecipe
+from acache.keys.limits import ITEM_SIZE
+from acache.keys.walk import Walk
 from acache.memoize import memoized_of
+from acache.memoize.hot import NOWHERE, Cells
 from acache.testing import ManualClock
 
 Define = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -87,6 +93,130 @@ async def test_tuples_are_taken_apart(cache: FastCache, define: Define, call: Ca
             assert await call(f, 1, flags=value) == repr((1, value))
     assert len(keys_built) == 2 * len(EQUAL)
     assert f.cache_info().hits == 4 * len(EQUAL)
+
+
+class Hashed:
+    """Has a key, and a hash that is never to be asked for."""
+
+    def __cache_key__(self) -> str:
+        return "hashed"
+
+    def __hash__(self) -> int:
+        raise ValueError("hashing may fail, take long, or never end")
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Its hash is that of its fields."""
+
+    item: Any
+
+
+@pytest.mark.parametrize(
+    "value", [Hashed(), (Hashed(),), ((1, (Hashed(),)),), Frozen(Hashed()), Frozen((Hashed(),))], ids=str
+)
+async def test_only_what_nests_nothing_is_hashed(cache: FastCache, define: Define, call: Call, value: Any) -> None:
+    """A hash knows none of the limits of keys, and may be the user's, so it is not asked for where it says nothing."""
+
+    @cache.memoize(version=1)
+    @define
+    def f(x: Any, *, y: Any = None) -> int:
+        return 1
+
+    assert [await call(f, value), await call(f, value), await call(f, 1, y=value)] == [1, 1, 1]
+    assert f.cache_info().hits == 1
+
+
+def nested(depth: int) -> Any:
+    """Return tuples in tuples."""
+    value: tuple[Any, ...] = ()
+    for _ in range(depth):
+        value = (value,)
+    return value
+
+
+def doubled(times: int) -> Any:
+    """Return a tuple that has its parts twice at every level, and so takes no room and no end of time."""
+    value: Any = 1
+    for _ in range(times):
+        value = (value, value)
+    return value
+
+
+def bare(value: Any) -> Any:
+    """Return the value itself."""
+    return value
+
+
+def listed(value: Any) -> Any:
+    """Return a list of the value."""
+    return [value]
+
+
+@pytest.mark.parametrize("wrap", [bare, Frozen, listed])
+@pytest.mark.parametrize("make", [lambda: nested(200_000), lambda: doubled(100)], ids=["deep", "doubled"])
+async def test_the_limits_hold_for_tuples(
+    cache: FastCache, define: Define, call: Call, monkeypatch: pytest.MonkeyPatch, make: Any, wrap: Any
+) -> None:
+    """K8: an argument beyond the limits is an error that names the function, before anything walks all of it."""
+    monkeypatch.setattr(Walk, "left", 100 * ITEM_SIZE)  # the same, sooner
+
+    @cache.memoize
+    @define
+    def f(x: Any, *, y: int = 0) -> int:
+        raise AssertionError("it has no key")
+
+    for keywords in ({}, {"y": 1}):
+        with pytest.raises(CustomParamsEncoderRequiredError, match=r"an argument of .*\.f cannot be part of a key"):
+            await call(f, wrap(make()), **keywords)
+
+
+def test_a_large_tuple_is_not_taken_apart() -> None:
+    """What has more parts than a few hundred, at any depth, is left to the full path; what has fewer is not."""
+    cells = Cells()
+    wide = tuple([0] * 1_000_000)  # a type checker would count (0,) * 1_000_000
+    for value, is_large in ((wide, True), ((wide,) * 1000, True), (doubled(4), False), (tuple([0] * 200), False)):
+        assert (cells.find((value,), {}) is NOWHERE) is is_large
+        assert (cells.find((), {"x": value}) is NOWHERE) is is_large
+
+
+async def test_shapes_beyond_the_first_share_a_table(
+    cache: FastCache, define: Define, call: Call, keys_built: list[object]
+) -> None:
+    """Whatever combinations of types a function is called with, equal calls are hits, and no others."""
+
+    @cache.memoize
+    @define
+    def f(*args: Any) -> str:
+        return repr(args)
+
+    calls = [args for size in range(5) for args in itertools.product([1, True, 1.0, "1", None], repeat=size)]
+    calls.append(tuple([1] * 100))
+    for _ in range(3):
+        for args in calls:
+            assert await call(f, *args) == repr(args)
+    assert len(keys_built) == len(calls)
+    assert f.cache_info().hits == 2 * len(calls)
+
+
+async def test_the_functions_own_errors_are_its_own(cache: FastCache, define: Define, call: Call) -> None:
+    """An error such as a look-up of cells raises is the function's, when that raises it: the function ran once."""
+    runs: list[object] = []
+
+    @cache.memoize
+    @define
+    def f(*args: Any, error: Any = KeyError) -> None:
+        runs.append(args)
+        raise error
+
+    for args in ((), (1,), (1, 2), (1, 2, 3), (0.0,), ((1,),), ([1],)):
+        runs.clear()
+        with pytest.raises(KeyError):
+            await call(f, *args)
+        assert runs == [args]
+        with pytest.raises(TypeError):
+            await call(f, *args, error=TypeError)
+        assert runs == [args, args]
 
 
 async def test_a_method_ignores_itself_there_too(cache: FastCache) -> None:
