@@ -5,7 +5,7 @@ above, and in a directory that was never counted, the writer does it himself bef
 So each writer is at most one file beyond. If that comes to nothing (who culls was stopped, or the disk fails) he writes no
 more beyond, and does not wait again: until the limit holds without him, or somebody can cull again, his files are refused.
 
-At a hit: remember the key, no more. Once a minute the files of the keys that were remembered are renewed.
+At a hit: remember the key, and how often, no more. Once a minute the files of the keys that were remembered are renewed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Final, final
 
 from acache.exceptions import CacheError, EntryRejectedError
+from acache.files.choosing import COUNTING
 from acache.files.culling import Culled, Culler, Limits
 from acache.files.ledger import Amount, Page
 from acache.files.shard import Judge, Published
@@ -52,7 +53,7 @@ class Keeper:
         self._files: Final = files
         self._wall: Final = wall
         self._told: Final = told
-        self._used: set[Key] = set()
+        self._used: dict[Key, int] = {}
         self._renew_at = self._age_at = float("-inf")
         #: Not due again before this time, while a thread is at it.
         self._tidied_by = float("-inf")
@@ -88,8 +89,9 @@ class Keeper:
 
     def note(self, key: Key) -> None:
         """Remember a hit. Never waits."""
-        if len(self._used) < _REMEMBERED:
-            self._used.add(key)
+        used = self._used
+        if key in used or len(used) < _REMEMBERED:
+            used[key] = used.get(key, 0) + 1
 
     def is_due(self, now: float, *, writes: bool) -> bool:
         """Tell whether :meth:`tidy` should be called at ``now`` monotonic seconds; only ``writes`` make it cull.
@@ -144,10 +146,11 @@ class Keeper:
         return None if gone is None else len(gone)
 
     def _renew(self, shelf: Shelf) -> None:
-        used, self._used = self._used, set()  # a hit that another thread notes in this moment may be lost
-        for key in used:
+        used, self._used = self._used, {}  # a hit that another thread notes in this moment may be lost
+        counts = self.limits.policy in COUNTING
+        for key, uses in tuple(used.items()):
             with suppress(OSError, EntryRejectedError):
-                shelf.renew(key)
+                shelf.renew(key, uses if counts else 0)
 
     def _makes_room(self) -> bool:
         """Cull, or wait until somebody has; tell whether that was done."""

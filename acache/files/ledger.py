@@ -3,7 +3,7 @@
 ::
 
     .ledger     magic, checksum, which shard is looked at next, how often all were, when for age, total bytes, total files,
-                and bytes and files of each shard
+                bytes and files of each shard, and of each a number for the policy
 
 It is never too low, but for what is on its way. A writer adds what he has published; what is replaced or deleted is not taken off, but a shard that
 is looked at (:mod:`acache.files.culling`) is set right: to what lies there, plus what was added since the look began.
@@ -33,13 +33,15 @@ __all__ = ("LEDGER", "NOTHING", "SHARDS", "Amount", "Ledger", "Page")
 LEDGER: Final = ".ledger"
 SHARDS: Final = 256
 
-_MAGIC: Final = b"acledg\x01\n"
+_MAGIC: Final = b"acledg\x02\n"
 _HEAD: Final = Struct("<8sI")
 _LOOKS: Final = Struct("<IId")
 _AMOUNT: Final = Struct("<QQ")
 _TOTAL: Final = _HEAD.size + _LOOKS.size
 _SHARDS: Final = _TOTAL + _AMOUNT.size
-_SIZE: Final = _SHARDS + SHARDS * _AMOUNT.size
+_HAND: Final = Struct("<q")
+_HANDS: Final = _SHARDS + SHARDS * _AMOUNT.size
+_SIZE: Final = _HANDS + SHARDS * _HAND.size
 #: Entries that may be owed; while the disk fails for longer, the oldest are forgotten.
 _MOST_OWED: Final = 65536
 _READ_WRITE: Final = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -117,6 +119,15 @@ class Page:
     def shard(self, number: int) -> Amount:
         """Return what one shard holds, on paper."""
         return Amount(*_AMOUNT.unpack_from(self._data, _SHARDS + number * _AMOUNT.size))
+
+    def hand(self, number: int) -> int:
+        """Return what the policy keeps of a shard (:class:`~acache.files.choosing.Choice`)."""
+        hand: int = _HAND.unpack_from(self._data, _HANDS + number * _HAND.size)[0]
+        return hand
+
+    def set_hand(self, number: int, hand: int) -> None:
+        """Keep that."""
+        _HAND.pack_into(self._data, _HANDS + number * _HAND.size, hand)
 
     def add(self, number: int, amount: Amount) -> None:
         """Count what was published."""

@@ -25,7 +25,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,12 +33,13 @@ from typing import Final, TypeVar, final
 
 from acache.exceptions import ConfigurationError, EntryRejectedError
 from acache.files.blob import Blob, open_blob
+from acache.files.choosing import uses_of, with_uses
 from acache.files.directory import NO_DIRECTORY, make_directory, open_directory, open_private, split_sub_dir
 from acache.files.handle import Handle, Identity, identity_of
 from acache.files.ledger import Ledger
 from acache.files.quarantine import empty_quarantine
 from acache.files.shard import Judge, Published, Shard, Verdict
-from acache.files.stock import Seen, Worth, evict, take_stock
+from acache.files.stock import Seen, Worth, evict, mark, take_stock
 from acache.files.sweeping import LOCKS, sweep
 from acache.files.system import DIRECTORY, REAL_FILES, BytesLike, FileSystem
 from acache.files.temporary import discard, remove_unheld, write_temporary
@@ -288,10 +289,24 @@ class Shelf:
             return evict(shard, doomed)
         return []
 
-    def renew(self, key: Key) -> None:
-        """Let the file's time of change be now; nothing else about it changes. Raises as :meth:`open` does."""
+    def renew(self, key: Key, uses: int = 0) -> None:
+        """Let the file's time of change be now, and add to the ``uses`` it counts; nothing else about it changes.
+
+        Raises as :meth:`open` does.
+        """
         with self.open(key) as blob:
-            self._files.fchmod(blob.fd, stat.S_IRUSR | stat.S_IWUSR)
+            if uses:
+                modified = blob.modified_ns
+                self._files.utime(blob.fd, with_uses(modified, uses_of(modified) + uses))
+            else:
+                self._files.fchmod(blob.fd, stat.S_IRUSR | stat.S_IWUSR)
+
+    def mark(self, number: int, left: Mapping[Seen, int]) -> None:
+        """Set how many uses files of the shard ``number`` count, if they are still what was seen."""
+        with suppress(FileNotFoundError), self._shard(f"{number:02x}") as shard:
+            for seen, uses in left.items():
+                with suppress(OSError, EntryRejectedError):
+                    mark(self._files, shard.fd, seen, with_uses(seen.modified, uses))
 
     @contextmanager
     def apart(self, *, force: bool) -> Generator[Shelf | None]:

@@ -75,6 +75,10 @@ class WatchedFileSystem(FileSystem):
         self._meet("chmod")
         super().chmod(path, mode, at=at)
 
+    def utime(self, fd: int, modified: int) -> None:
+        self._meet("utime")
+        super().utime(fd, modified)
+
     def rename_new(self, old: str, new: str, *, at: int) -> None:
         self._meet("rename_new")
         super().rename_new(old, new, at=at)

@@ -50,8 +50,12 @@ from acache.events import RemovalCause, TierOperation
 from acache.exceptions import CacheError, ConfigurationError, EntryRejectedError, ValueDecodingError
 from acache.files import (
     ABANDONED,
+    DAMAGED,
+    DISK_POLICIES,
+    EXPIRED,
     Blob,
     Culled,
+    DiskPolicy,
     FileSystem,
     Keeper,
     Limits,
@@ -79,7 +83,6 @@ __all__ = ("DiskTier",)
 _WRITE_PAUSE: Final = 1.0
 #: So many entries are read on the loop, if the kernel has them in memory; more would hold it up.
 _FEW: Final = 4
-_POLICIES: Final = ("lru", "cost")
 _NO_WRITING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -92,9 +95,11 @@ class DiskTier(Tier):
     file system, for tests. Directories are made with mode 0700, files with 0600.
 
     The directory holds no more than 1.05 times ``max_bytes`` and ``max_entries``, and one entry more for each writer;
-    ``None`` is no limit. Who goes first says ``policy``: what was not used for longest (``"lru"``), or what took the fewest
-    seconds to compute, for each byte and each second since its last use (``"cost"``). A directory has no queue and counts no
-    hits, so the other policies of memory are not for it. An entry created ``max_age`` ago is a miss, and removed in time.
+    ``None`` is no limit. Who goes first says ``policy`` (:mod:`acache.files.choosing`): what is oldest and was not used
+    since the last look at it (``"sieve"``), what was not used for longest (``"lru"``), what was used least (``"lfu"``), or what took
+    the fewest seconds to compute, for each byte and each second since its last use (``"cost"``). All processes that write should agree on it. An entry created
+    ``max_age`` ago is a miss, and removed in time. While nobody can make room, because a process was stopped in the middle of
+    that, writes are refused.
 
     Raises :class:`~acache.exceptions.ConfigurationError` for a limit below 1, an age that is not positive, an unknown policy,
     and a ``sub_dir`` that leaves the directory; and at the first
@@ -118,7 +123,7 @@ class DiskTier(Tier):
         max_bytes: int | None = None,
         max_entries: int | None = None,
         max_age: Duration | None = None,
-        policy: Literal["lru", "cost"] = "lru",
+        policy: DiskPolicy = "sieve",
         name: str = "disk",
         clock: Clock = SYSTEM_CLOCK,
         files: FileSystem | None = None,
@@ -421,21 +426,21 @@ class DiskTier(Tier):
 
     # --- limits ---------------------------------------------------------------------------------------------------
 
-    def _limits(self, max_bytes: int | None, max_entries: int | None, policy: str) -> Limits:
+    def _limits(self, max_bytes: int | None, max_entries: int | None, policy: DiskPolicy) -> Limits:
         max_bytes, max_entries = check_limit("max_bytes", max_bytes), check_limit("max_entries", max_entries)
         if self._max_age is not None and self._max_age <= 0:
             raise ConfigurationError("max_age", "an age is positive; use None for no limit")
-        if policy not in _POLICIES:
-            raise ConfigurationError("policy", f"unknown on disk; known policies: {', '.join(_POLICIES)}")
-        return Limits(max_bytes, max_entries, self._max_age, self._worth if policy == "cost" else None)
+        if policy not in DISK_POLICIES:
+            raise ConfigurationError("policy", f"unknown; known policies: {', '.join(DISK_POLICIES)}")
+        return Limits(max_bytes, max_entries, self._max_age, policy, self._worth if policy == "cost" else None)
 
     def _worth(self, blob: Blob) -> float:
         """Return the seconds an entry took to compute; less than none, if it is dead."""
         try:
             header = read_header(blob.read(HEADER_SIZE))
         except EntryRejectedError as error:
-            return 0.0 if error.reason == "format" else -1.0
-        return -1.0 if header.is_expired(self.clock.wall()) else max(0.0, header.cost)
+            return 0.0 if error.reason == "format" else DAMAGED
+        return EXPIRED if header.is_expired(self.clock.wall()) else max(0.0, header.cost)
 
     def _note_use(self, key: Key) -> None:
         if self._keeper is not None:
