@@ -157,10 +157,13 @@ class TierCounters:
     def note_removal(self, key: Key, cause: RemovalCause) -> None:
         """Count an entry that went."""
         self.gone[cause] += 1
-        if self.functions:
-            function = self.functions.get(key[:FUNCTION_DIGITS])
-            if function is not None:
-                function[cause] += 1
+        self.note_function(key, cause)
+
+    def note_function(self, key: Key, cause: RemovalCause) -> None:
+        """Count it for its function only."""
+        function = self.functions.get(key[:FUNCTION_DIGITS])
+        if function is not None:
+            function[cause] += 1
 
     def removals_of(self, prefix: str) -> Mapping[RemovalCause, int]:
         """Return how many entries of one function went, by cause, since this was asked first."""

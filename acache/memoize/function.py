@@ -315,7 +315,7 @@ class Memoized:
         memory = self.engine.chain.memory
         if cell is None or memory is None:
             return
-        cell.node = cell.tagged = DEAD
+        cell.node = DEAD
         epoch = self.stamps.latest  # first, or an invalidation could come between the judgement and this
         node = memory.node(key)
         entry = None if node is None else node.entry
@@ -323,14 +323,13 @@ class Memoized:
         if node is None or entry is None or isinstance(entry.value, Failure):
             return
         cell.used = self.now()
-        cell.until = self.engine.judge.hot_until(self.options.timing, entry, node.deadline)
-        if not entry.tags:
-            cell.node = node
-        elif self.stamps.is_dead_now(key, entry) is False:
-            if (good_until := self.stamps.good_until) is not None:
-                cell.until = good_until if cell.until is None else min(cell.until, good_until)
-            cell.epoch = epoch
-            cell.tagged = node
+        until = self.engine.judge.hot_until(self.options.timing, entry, node.deadline)
+        if entry.tags:
+            if self.stamps.is_dead_now(key, entry) is not False:
+                return
+            until = min(math.inf if end is None else end for end in (until, self.stamps.good_until))
+        cell.until, cell.epoch = until, epoch if entry.tags else None
+        cell.node = node  # last: whoever sees it sees the others
 
     # --- what callers ask of one call's entry ---------------------------------------------------------------------
 

@@ -248,7 +248,10 @@ class MemoryTier(Tier):
         node.kill()
         if cause is None:
             return ()
-        self._counters.note_removal(key, cause)
+        counters = self._counters
+        counters.gone[cause] += 1
+        if counters.functions:
+            counters.note_function(key, cause)
         return ((key, cause),)
 
     def _count(self, key: Key, change: int) -> None:
