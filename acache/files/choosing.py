@@ -18,7 +18,7 @@ nanoseconds; there every file counts as not used, so that ``lfu`` is ``lru`` and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
@@ -66,13 +66,12 @@ def choose(
     if policy == "sieve":
         return _sift(found, excess, most, hands or {})
     newest = max((seen.changed for seen in found), default=0)
-    match policy:
-        case "lru":
-            order = sorted(found, key=lambda seen: seen.changed)
-        case "cost":
-            order = sorted(found, key=lambda seen: rank(seen, newest))
-        case "lfu":
-            order = sorted(found, key=lambda seen: (uses_of(seen.modified), seen.changed))
+    keys: dict[str, Callable[[Seen], float | tuple[int, int]]] = {
+        "lru": lambda seen: seen.changed,
+        "cost": lambda seen: rank(seen, newest),
+        "lfu": lambda seen: (uses_of(seen.modified), seen.changed),
+    }
+    order = sorted(found, key=keys[policy])
     doomed = _enough(order[:most], excess)
     return _forget(found, doomed, hands or {}) if policy == "lfu" else Choice(doomed)
 

@@ -693,6 +693,30 @@ def test_a_stopped_writer_holds_the_ledger(make_tier: MakeTier) -> None:
     assert page_of(tier).total.files == len(stored(tier)) == 9
 
 
+def test_a_tier_that_is_closed_meanwhile_culls_nothing(make_tier: MakeTier) -> None:
+    """What was published is; the next one who opens the directory makes room."""
+    files = FaultyFileSystem()
+    tier = make_tier(max_entries=1, files=files)
+    put(tier, 0)
+    files.fail(2, tier._shelf.close, once=True, only="flock")  # when the ledger is let go
+    assert put(tier, 1)
+    assert (files.struck, len(stored(tier))) == (1, 2)
+    assert put(tier, 2)
+    assert len(stored(tier)) == 1
+
+
+def test_without_a_ledger_nothing_is_refused(make_tier: MakeTier) -> None:
+    """Who cannot tell how much there is keeps no limit, even if he could not cull before."""
+    tier = make_tier(max_entries=2, files=PausingFileSystem())
+    with tier._shelf.lock_culling():
+        while put(tier, len(stored(tier))):
+            pass
+        path = Path(tier._shelf.path, ".ledger")
+        path.unlink()
+        path.mkdir()
+        assert all(put(tier, ("more", number)) for number in range(5))
+
+
 async def test_a_refused_write_is_nobodys_error(make_tier: MakeTier) -> None:
     """A caller has his result, and what others share is kept in memory."""
     disk = make_tier(max_entries=1, files=PausingFileSystem())

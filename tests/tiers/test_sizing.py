@@ -25,6 +25,8 @@ SHARED = [bytes(1_000) for _ in range(10)]
 LARGE: dict[str, Any] = {
     "texts": [str(number) * 20 for number in range(60_000)],
     "mapping": {number + 1_000: str(number) * 10 for number in range(60_000)},
+    "a few too many": {number + 1_000: str(number) * 10 for number in range(6_000)},
+    "empty ones": [[[], {}, str(number)] for number in range(20_000)],
     "proxy": MappingProxyType({number + 1_000: str(number) * 10 for number in range(30_000)}),
     "set": {str(number) * 5 for number in range(40_000)},
     "lists in a list": [[str((one, two)) for two in range(200)] for one in range(200)],
