@@ -6,20 +6,20 @@ result is stored.
 
 from __future__ import annotations
 
-import threading
 from functools import cache
 from typing import Final
 
 from acache.caches import Cache, DeterministicCache, FastCache
 from acache.config import cache_directory, settings
 from acache.memoize import Decorator
+from acache.mutexes import make_mutex
 from acache.tiers import DiskTier, MemoryTier
 
 __all__ = ("dcache", "fcache", "icache", "memoize")
 
 _MAX_ENTRIES: Final = 100_000
 _MAX_BYTES: Final = 256 * 1024 * 1024
-_building = threading.Lock()
+_building: Final = make_mutex()
 
 
 def _memory() -> MemoryTier:

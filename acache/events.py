@@ -72,7 +72,8 @@ class TierEvent:
     """One tier did, or failed to do, one thing. ``reason`` is an error's type or the cause of a rejection.
 
     An entry that goes is an ``evict`` (the tier chose it, or its time was up) or a ``remove``, ``done``; ``reason`` is then
-    its :data:`RemovalCause`. Culling of a directory tells this from its own thread.
+    its :data:`RemovalCause`: once for each tier that held it, when it goes, which may be later than its end. A disk tier tells
+    this from the thread that removed it. A write that a full directory refused is ``failed`` with the reason ``"full"``.
     """
 
     tier: str

@@ -282,12 +282,15 @@ class ComputeTimeoutError(SystemError, TimeoutError):
 
 
 class DeterminismLostError(SystemError):
-    """Raised when a result could not be stored where all workers would have found it; they might not agree on it."""
+    """Raised when a result is not, and could not be, stored where all workers find it; they might not agree on it.
+
+    By a full disk or an outage; or inside ``read_only()``, when nothing is stored for the call, which is not computed then.
+    """
 
     def __init__(self, function: str, key: str) -> None:
         super().__init__(
-            f"a result of {function} under key {key} could not be stored where all workers share it, so it is not used; "
-            f"see the events of the shared tier"
+            f"no result of {function} under key {key} is, or could be, stored where all workers share it, and no other is used; "
+            f"see the events of the shared tier, or leave read_only()"
         )
         self.function = function
         self.key = key

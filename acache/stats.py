@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from types import MappingProxyType
+from typing import Final, NamedTuple, final, get_args
 
-from acache.events import CallEvent
+from acache.events import CallEvent, RemovalCause
+from acache.types import Key
 
-__all__ = ("CacheInfo", "CacheStatistics", "CallCounters", "TierCounters", "TierStatistics")
+__all__ = (
+    "FUNCTION_DIGITS",
+    "NO_REMOVALS",
+    "CacheInfo",
+    "CacheStatistics",
+    "CallCounters",
+    "TierCounters",
+    "TierStatistics",
+)
+
+#: Hex digits of a key that name its namespace and function.
+FUNCTION_DIGITS: Final = 20
+_CAUSES: Final[tuple[RemovalCause, ...]] = get_args(RemovalCause)
+#: What nothing that went comes to, by cause.
+NO_REMOVALS: Final[Mapping[RemovalCause, int]] = MappingProxyType(dict.fromkeys(_CAUSES, 0))
 
 
 class CacheInfo(NamedTuple):
@@ -17,7 +33,8 @@ class CacheInfo(NamedTuple):
     ``hits`` were served from a tier; ``misses`` were not, and are the sum of ``computed``, ``joined`` (another caller's
     computation), ``failed`` and ``missed`` (a replay or look-up that found nothing). ``bypassed`` calls ran with the
     cache switched off and are neither. ``maxsize`` and ``currsize`` are of the memory tier. ``compute_seconds`` and
-    ``saved_seconds`` are what computing took, and what hits would have taken, as far as they are counted.
+    ``saved_seconds`` are what computing took, and what hits would have taken, as far as they are counted. The last five
+    say of how many of its entries this process took leave, and why (:data:`~acache.events.RemovalCause`), counted in each tier that held one.
     """
 
     hits: int
@@ -31,6 +48,11 @@ class CacheInfo(NamedTuple):
     bypassed: int = 0
     compute_seconds: float = 0.0
     saved_seconds: float = 0.0
+    expired: int = 0
+    evicted: int = 0
+    invalidated: int = 0
+    replaced: int = 0
+    corrupt: int = 0
 
 
 @final
@@ -65,7 +87,14 @@ class CallCounters:
         elif event.outcome == "hit":
             self.saved_seconds += event.cost
 
-    def info(self, *, uncounted_hits: int = 0, maxsize: int | None = None, currsize: int = 0) -> CacheInfo:
+    def info(
+        self,
+        *,
+        uncounted_hits: int = 0,
+        maxsize: int | None = None,
+        currsize: int = 0,
+        removals: Mapping[RemovalCause, int] = NO_REMOVALS,
+    ) -> CacheInfo:
         """Return a frozen copy; ``uncounted_hits`` are those of a hot path that makes no events."""
         counts = self.outcomes
         misses = counts["computed"] + counts["joined"] + counts["failed"] + counts["missed"]
@@ -81,6 +110,7 @@ class CallCounters:
             counts["bypassed"],
             self.compute_seconds,
             self.saved_seconds,
+            **{str(cause): count for cause, count in removals.items()},
         )
 
 
@@ -90,7 +120,9 @@ class TierStatistics:
     """What one tier has done since it was made.
 
     ``failures`` are operations the storage could not carry out; ``rejections`` are stored entries that failed
-    verification; ``evictions`` made room and ``expirations`` were past their time; ``entries`` and ``bytes`` say what it holds now (``None``: unknown without a scan).
+    verification. Of entries that went, ``evictions`` made room, ``expirations`` were past their time, ``invalidations`` were
+    asked for (``removals`` one by one), ``replacements`` gave way to others, and ``corruptions`` were damaged. ``entries`` and
+    ``bytes`` say what it holds now (``None``: unknown without a scan).
     """
 
     name: str
@@ -102,6 +134,9 @@ class TierStatistics:
     rejections: int = 0
     evictions: int = 0
     expirations: int = 0
+    invalidations: int = 0
+    replacements: int = 0
+    corruptions: int = 0
     entries: int | None = None
     bytes: int | None = None
 
@@ -110,11 +145,29 @@ class TierStatistics:
 class TierCounters:
     """The mutable side of :class:`TierStatistics`; an increment is one bytecode sequence without a call, so no lock."""
 
-    __slots__ = ("evictions", "expirations", "failures", "hits", "misses", "rejections", "removals", "writes")
+    __slots__ = ("failures", "functions", "gone", "hits", "misses", "rejections", "removals", "writes")
 
     def __init__(self) -> None:
         self.hits = self.misses = self.writes = self.removals = 0
-        self.failures = self.rejections = self.evictions = self.expirations = 0
+        self.failures = self.rejections = 0
+        #: How many entries went, by cause; and the same for each function that was asked for.
+        self.gone = dict(NO_REMOVALS)
+        self.functions: dict[str, dict[RemovalCause, int]] = {}
+
+    def note_removal(self, key: Key, cause: RemovalCause) -> None:
+        """Count an entry that went."""
+        self.gone[cause] += 1
+        self.note_function(key, cause)
+
+    def note_function(self, key: Key, cause: RemovalCause) -> None:
+        """Count it for its function only."""
+        function = self.functions.get(key[:FUNCTION_DIGITS])
+        if function is not None:
+            function[cause] += 1
+
+    def removals_of(self, prefix: str) -> Mapping[RemovalCause, int]:
+        """Return how many entries of one function went, by cause, since this was asked first."""
+        return self.functions.setdefault(prefix[:FUNCTION_DIGITS], dict(NO_REMOVALS))
 
     def snapshot(self, name: str, entries: int | None = None, size: int | None = None) -> TierStatistics:
         """Return a frozen copy."""
@@ -126,8 +179,11 @@ class TierCounters:
             self.removals,
             self.failures,
             self.rejections,
-            self.evictions,
-            self.expirations,
+            self.gone["evicted"],
+            self.gone["expired"],
+            self.gone["invalidated"],
+            self.gone["replaced"],
+            self.gone["corrupt"],
             entries,
             size,
         )

@@ -61,7 +61,8 @@ class Entry:
 
     The wall clock may jump. How old the entry is, is decided by ``anchor``: when it was made, in monotonic seconds of this
     process, noted when it was made or first seen here, and not stored. Nor is ``told``, the ``stale_at`` that was last
-    written where others look.
+    written where others look; nor ``renews``, which says that it is what was there, with other times: who takes its place
+    replaces nothing.
     """
 
     value: Any
@@ -75,6 +76,7 @@ class Entry:
     sliding: bool = False
     anchor: float | None = field(default=None, compare=False, repr=False)
     told: float | None = field(default=None, compare=False, repr=False)
+    renews: bool = field(default=False, compare=False, repr=False)
 
     def age(self, now: float, wall: float) -> float:
         """Return the seconds since it was made, at ``now`` monotonic seconds; ``wall`` counts at the first look only."""

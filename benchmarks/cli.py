@@ -23,7 +23,9 @@ from benchmarks import (
     costs,
     disk,
     eviction,
+    groups,
     isolation,
+    limits,
     policies,
     responsiveness,
     scale,
@@ -40,11 +42,24 @@ __all__ = ("BENCHMARKS", "main")
 
 BENCHMARKS: Final[tuple[Benchmark, ...]] = tuple(
     module.BENCHMARK
-    for module in (async_hit, sync_hit, isolation, policies, disk, scale, eviction, responsiveness, stampede, costs)
+    for module in (
+        async_hit,
+        sync_hit,
+        isolation,
+        policies,
+        groups,
+        disk,
+        limits,
+        scale,
+        eviction,
+        responsiveness,
+        stampede,
+        costs,
+    )
 )
 RESULTS: Final = Path(__file__).parent / "results"
 _WIDTH: Final = 120
-_PEERS: Final = ("async-lru", "cachebox", "cachetools", "cashews", "diskcache", "py-key-value-aio")
+_PEERS: Final = ("async-lru", "cachebox", "cachetools", "cashews", "diskcache", "py-key-value-aio", "theine")
 
 
 @dataclass(frozen=True, slots=True)

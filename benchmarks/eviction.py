@@ -2,28 +2,32 @@
 
 The traces are made here, from seeds. The optimum is Belady's: it evicts what is asked for again last, which takes knowing
 the future (L. A. Belady, "A Study of Replacement Algorithms for a Virtual-Storage Computer", 1966). "exact" rows are our
-policies told of every hit at once, where the real ones see a bit later; the difference is what a hit without a call costs.
+policies told of every hit at once, where the real ones see a bit later; the difference is what a hit without a call costs. "disk" rows
+are a limited directory, which hears of hits once a minute, while a request comes each second.
 """
 
 from __future__ import annotations
 
 import heapq
-import importlib
 import random
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import accumulate
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 import cachebox
 import cachetools
+import theine
 
+from acache.files import DISK_POLICIES, DiskPolicy
 from acache.tiers import MemoryTier
 from acache.tiers.eviction import POLICIES, Node, PolicyName
 from acache.types import Entry, Key
+from benchmarks.directory import on_disk
 from benchmarks.harness import Benchmark, Measure, Run
 from benchmarks.result import Bound, Result, ratio
 
@@ -126,7 +130,7 @@ def ours(policy: str, *, exact: bool = False) -> Player:
 
     def play(trace: Trace, size: int) -> list[bool]:
         order, nodes, hits = POLICIES[policy](), dict[Key, Node](), list[bool]()
-        keys = [Key(f"{number * 0x9E3779B97F4A7C15:064x}") for number in range(len(trace.costs))]
+        keys = names_of(trace)
         for number in trace.requests:
             key = keys[number]
             node = nodes.get(key)
@@ -195,22 +199,26 @@ def mapping(make: Callable[[int], Any]) -> Player:
     return play
 
 
-def theine() -> dict[str, Player]:
-    """Play to theine's W-TinyLFU, whose window adapts, where it is installed."""
-    try:
-        made: Any = importlib.import_module("theine").Cache
-    except ImportError:
-        return {}
+def play_theine(trace: Trace, size: int) -> list[bool]:
+    """Play to theine's W-TinyLFU, whose window adapts."""
+    cache: Any = theine.Cache(size)
+    hits: list[bool] = []
+    for number in trace.requests:
+        hits.append(cache.get(number)[1])
+        if not hits[-1]:
+            cache.set(number, True)
+    cache.close()
+    return hits
 
-    def play(trace: Trace, size: int) -> list[bool]:
-        cache, hits = made(size), list[bool]()
-        for number in trace.requests:
-            hits.append(cache.get(number)[1])
-            if not hits[-1]:
-                cache.set(number, True)
-        return hits
 
-    return {"theine": play}
+def directory(policy: DiskPolicy) -> Player:
+    """Play to a directory with a limit."""
+    return lambda trace, size: on_disk(policy, names_of(trace), trace.costs)(size, trace.requests)
+
+
+def names_of(trace: Trace) -> list[Key]:
+    """Return a key for each number of a trace: digests, as real ones are, from some digits of which frequencies are told."""
+    return [Key(sha256(str(number).encode()).hexdigest()) for number in range(len(trace.costs))]
 
 
 def players() -> dict[str, Player]:
@@ -223,7 +231,8 @@ def players() -> dict[str, Player]:
         "cost exact": ours("cost", exact=True),
         "cachebox LRU": mapping(cachebox.LRUCache),
         "cachebox LFU": mapping(cachebox.LFUCache),
-        **theine(),
+        "theine": play_theine,
+        **{f"disk {policy}": directory(policy) for policy in DISK_POLICIES},
     }
 
 

@@ -1,8 +1,8 @@
-"""What the options for time, staleness, timeouts and failures add to a memory hit: one look at the clock."""
+"""What the options for time, staleness, timeouts, failures and groups add to a memory hit: one look at the clock."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
 
@@ -38,28 +38,45 @@ EVERYTHING: Final[dict[str, Any]] = {
 }
 
 
+#: The same with tags, one of them made of the arguments.
+WITH_TAGS: Final[dict[str, Any]] = {**EVERYTHING, "tags": ("group", "number:{_number}")}
+OPTIONS: Final[dict[str, dict[str, Any]]] = {
+    "no policy": {},
+    "ttl": {"ttl": "10m"},
+    "every policy": EVERYTHING,
+    "every policy and tags": WITH_TAGS,
+}
+
+
 async def answer(_number: object, text: object) -> object:
     """Stand for a computation."""
     return text
 
 
+def answer_now(_number: object, text: object) -> object:
+    """Stand for one that is not async."""
+    return text
+
+
 async def run(run: Run) -> Result:
-    """Measure hits of one function without a policy, with a ttl, and with all of them."""
+    """Measure hits of an async and of a plain function without a policy, with a ttl, with all of them, and with tags too."""
     size, rounds = run.pick(10_000, 200), run.pick(41, 3)
-    options: dict[str, dict[str, Any]] = {"no policy": {}, "ttl": {"ttl": "10m"}, "every policy": EVERYTHING}
-    measures = {
-        f"acache, {name}": await _hits(FastCache(MemoryTier()).memoize(**given)(answer), size)
-        for name, given in options.items()
-    }
-    samples = await run.in_turns(measures, rounds)
     result = Result()
-    result.add("memory hit", samples)
-    plain, _, everything = samples.values()
-    result.bounds.append(Bound("memory hit, every policy / none", ratio(everything, [plain]), LIMIT))
+    for kind, function, hits in (("async", answer, _hits), ("sync", answer_now, _hits_now)):
+        measures = {
+            f"acache, {name}": await hits(FastCache(MemoryTier()).memoize(**given)(function), size)
+            for name, given in OPTIONS.items()
+        }
+        samples = await run.in_turns(measures, rounds)
+        result.add(f"memory hit, {kind}", samples)
+        plain, _, everything, with_tags = samples.values()
+        claim = f"memory hit, {kind}"
+        result.bounds.append(Bound(f"{claim}, every policy / none", ratio(everything, [plain]), LIMIT))
+        result.bounds.append(Bound(f"{claim}, every policy and tags / none", ratio(with_tags, [plain]), LIMIT))
     return result
 
 
-async def _hits(function: Callable[[Any, Any], Awaitable[Any]], size: int) -> Measure:
+async def _hits(function: Callable[[Any, Any], Any], size: int) -> Measure:
     await function(1, "a")
 
     async def measure() -> float:
@@ -71,4 +88,16 @@ async def _hits(function: Callable[[Any, Any], Awaitable[Any]], size: int) -> Me
     return measure
 
 
-BENCHMARK: Final = Benchmark("policies", "Memory hit of an async function, by its policies", run)
+async def _hits_now(function: Callable[[Any, Any], Any], size: int) -> Measure:
+    function(1, "a")
+
+    async def measure() -> float:
+        start = perf_counter()
+        for _ in range(size):
+            function(1, "a")
+        return (perf_counter() - start) / size
+
+    return measure
+
+
+BENCHMARK: Final = Benchmark("policies", "Memory hit by its policies", run)

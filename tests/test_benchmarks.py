@@ -23,6 +23,8 @@ NAMES = {
         "disk",
         "scale",
         "eviction",
+        "groups",
+        "limits",
         "responsiveness",
         "stampede",
         "costs",

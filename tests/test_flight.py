@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import os
 import threading
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -16,11 +17,19 @@ import pytest
 from acache import exceptions
 from acache.exceptions import BridgeError, RecursiveCallError
 from acache.flight import Flight, FlightTable, LeaderLost
+from acache.flight.flight import BLOCKING
 from acache.testing import settle
 from acache.types import Key
+from tests.intruder import at_every_call
 
 KEY = Key("a" * 64)
 OTHER = Key("b" * 64)
+
+
+def key(n: int) -> Key:
+    """Return the key number ``n``."""
+    return Key(f"{n:064x}")
+
 
 Produce = Callable[[Flight[Any]], Awaitable[Any]]
 
@@ -249,9 +258,6 @@ async def test_a7_a_circle_of_two_flights_is_refused() -> None:
 async def test_a8_recursion_on_other_keys_works() -> None:
     """A8: nested computations of different keys run, however deep."""
     table = FlightTable()
-
-    def key(n: int) -> Key:
-        return Key(f"{n:064x}")
 
     def fib(n: int) -> Produce:
         async def produce(flight: Flight[Any]) -> int:
@@ -491,6 +497,219 @@ async def test_a12_a_call_that_blocks_the_leaders_loop_is_refused() -> None:
         await table.run(KEY, "f", job, blocked=asyncio.get_running_loop())
     job.release.set()
     assert await leader == ("made", False)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[asyncio.AbstractEventLoop]:
+    """Run another event loop in a thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+    """Run ``coroutine`` on a loop of another thread; waiting for it ends."""
+    running = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+    return asyncio.ensure_future(asyncio.wait_for(running, 3))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let things happen until ``condition()`` holds."""
+    async with asyncio.timeout(3):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def no_seat_is_left() -> bool:
+    """Tell whether everybody who blocked a loop has left."""
+    return not BLOCKING
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+async def test_a12_a_call_that_blocks_a_loop_its_flight_waits_for_is_refused(
+    elsewhere: asyncio.AbstractEventLoop, depth: int
+) -> None:
+    """A12: joining a flight that waits, over however many others, for one of the blocked loop would be for ever."""
+    tables, job = [FlightTable() for _ in range(depth)], Job()
+    leader = await start(tables[0], job)
+
+    def waiting(level: int) -> Produce:
+        async def produce(flight: Flight[Any]) -> Any:
+            below = tables[level - 1] if level else tables[0]
+            return (await below.run(KEY if level == 0 else key(level), "below", waiting(level - 1)))[0]
+
+        return produce
+
+    outer = on(elsewhere, tables[-1].run(key(depth), "outer", waiting(depth - 1)))
+    (flight,) = (each for each in tables[0] if each.key == KEY)
+    await until(lambda: flight.waiters == 2)
+    with pytest.raises(BridgeError, match="this very thread"):
+        await on(elsewhere, tables[-1].run(key(depth), "outer", job, blocked=asyncio.get_running_loop()))
+    job.release.set()
+    assert (await leader, await outer) == (("made", False), ("made", False))
+    assert [len(table) for table in tables] == [0] * depth
+    assert no_seat_is_left()
+
+
+async def test_a12_a_flight_that_comes_to_wait_for_the_blocked_loop_later_is_refused(
+    elsewhere: asyncio.AbstractEventLoop,
+) -> None:
+    """A12: what a sync call waits for may not begin to wait for the loop that it blocks; both are told at once."""
+    table, inner = FlightTable(), Job()
+    go = threading.Event()
+
+    async def outer(flight: Flight[Any]) -> object:
+        await asyncio.get_running_loop().run_in_executor(None, go.wait, 3)
+        return (await table.run(KEY, "inner", inner))[0]
+
+    leader = await start(table, inner)
+    first = on(elsewhere, table.run(OTHER, "outer", outer))
+    await until(lambda: len(table) == 2)
+    blocking = on(elsewhere, table.run(OTHER, "outer", outer, blocked=asyncio.get_running_loop()))
+    (flight,) = (each for each in table if each.key == OTHER)
+    await until(lambda: flight.waiters == 2)
+    go.set()
+    for each in (first, blocking):
+        with pytest.raises(BridgeError, match="a sync call blocks"):
+            await each
+    inner.release.set()
+    assert await leader == ("made", False)
+    assert len(table) == 0
+    assert no_seat_is_left()
+
+
+async def test_a12_two_loops_that_block_each_other_are_told(elsewhere: asyncio.AbstractEventLoop) -> None:
+    """A12: of two sync calls, each of which waits for the other one's loop, one is refused."""
+    table, here, there = FlightTable(), Job(), Job()
+    leaders = [await start(table, here), on(elsewhere, table.run(OTHER, "there", there))]
+    await until(lambda: there.runs == 1)
+    one = asyncio.create_task(table.run(OTHER, "there", there, blocked=asyncio.get_running_loop()))
+    (flight,) = (each for each in table if each.key == OTHER)
+    await until(lambda: flight.waiters == 2)
+    with pytest.raises(BridgeError):
+        await on(elsewhere, table.run(KEY, "here", here, blocked=elsewhere))
+    here.release.set()
+    elsewhere.call_soon_threadsafe(there.release.set)
+    assert await asyncio.gather(*leaders, one) == [("made", False), ("made", False), ("made", True)]
+    assert no_seat_is_left()
+
+
+async def test_a12_a_loop_that_is_blocked_no_more_is_waited_for(elsewhere: asyncio.AbstractEventLoop) -> None:
+    """A12: once the sync call has given up, what it waited for may wait for its loop."""
+    table, inner = FlightTable(), Job()
+    go = threading.Event()
+
+    async def outer(flight: Flight[Any]) -> object:
+        await asyncio.get_running_loop().run_in_executor(None, go.wait, 3)
+        return (await table.run(KEY, "inner", inner))[0]
+
+    leader = await start(table, inner)
+    first = on(elsewhere, table.run(OTHER, "outer", outer))
+    await until(lambda: len(table) == 2)
+    blocking = on(elsewhere, table.run(OTHER, "outer", outer, blocked=asyncio.get_running_loop()))
+    flights = {each.key: each for each in table}
+    await until(lambda: flights[OTHER].waiters == 2)
+    await asyncio.sleep(0)  # or it would be cancelled before it begins
+    blocking.cancel()
+    await until(lambda: flights[OTHER].waiters == 1)
+    go.set()
+    await until(lambda: flights[KEY].waiters == 2)
+    inner.release.set()
+    assert (await leader, await first) == (("made", False), ("made", False))
+
+
+async def test_a7_a_computation_that_waits_twice_for_one_flight_is_still_known_to_wait() -> None:
+    """A7: of two tasks of a computation that wait for one flight, the one that leaves does not speak for the other."""
+    table, job = FlightTable(), Job()
+
+    async def wait_twice(flight: Flight[Any]) -> object:
+        tasks = [asyncio.create_task(table.run(OTHER, "g", ask_back)) for _ in range(2)]
+        await job.started.wait()
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        job.release.set()
+        return await tasks[0]
+
+    async def ask_back(flight: Flight[Any]) -> object:
+        await job(flight)
+        return await table.run(KEY, "f", wait_twice)
+
+    with pytest.raises(RecursiveCallError):
+        await asyncio.wait_for(table.run(KEY, "f", wait_twice), 3)
+    assert len(table) == 0
+
+
+async def hang(flight: Flight[Any]) -> None:
+    """Never end."""
+    await asyncio.get_running_loop().create_future()
+
+
+def abandoned(table: FlightTable, callers: int = 2) -> list[Coroutine[Any, Any, Any]]:
+    """Return what the collector would finalize of callers, and of their flight, whose loop was closed; closing does it."""
+    coroutines: list[Coroutine[Any, Any, Any]] = [table.run(KEY, "f", hang) for _ in range(callers)]
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(coroutine) for coroutine in coroutines]
+    for _ in range(3):
+        loop.run_until_complete(asyncio.sleep(0))
+    (flight,) = table
+    assert flight.task is not None
+    for task in (*tasks, flight.task):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    coroutine = flight.task.get_coro()
+    assert inspect.iscoroutine(coroutine)
+    return [*coroutines, coroutine]
+
+
+def begin_and_leave(table: FlightTable) -> None:
+    """Call, in a loop that runs, and give up."""
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await table.run(KEY, "f", hang)
+
+    asyncio.run(give_up())
+
+
+STEPS: dict[str, Callable[[FlightTable], object]] = {
+    "invalidate": lambda table: table.invalidate(KEY),
+    "invalidate_all": lambda table: table.invalidate_all("a"),
+    "invalidate_if": lambda table: table.invalidate_if(KEY, lambda flight: True),
+    "run": begin_and_leave,
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a10_callers_are_finalized_in_the_middle_of_a_step(step: str, at_once: int) -> None:
+    """A10: callers of a closed loop may leave at any moment, in the thread that is changing the table."""
+
+    def prepare() -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
+        table = FlightTable()
+        left = abandoned(table)
+
+        def intrude() -> None:
+            for _ in range(at_once):
+                if left:
+                    left.pop().close()
+
+        def check() -> None:
+            while left:
+                left.pop().close()
+            assert len(table) == 0
+
+        return lambda: STEPS[step](table), intrude, check
+
+    thread, outcome = in_thread(lambda: at_every_call(prepare))
+    thread.join(30)
+    assert not thread.is_alive()
+    assert isinstance(outcome[0], int), outcome
+    assert outcome[0] > 3
 
 
 async def test_ten_thousand_callers_share_one_run() -> None:

@@ -2,7 +2,8 @@
 
 A plain thread that needs something done asynchronously has it done on the *portal*: one event loop in one daemon thread
 of this process, started on first use. A worker thread that an event loop started (``anyio.to_thread``) uses that loop
-instead, so that what belongs to the loop, such as a connection, keeps working.
+instead, so that what belongs to the loop, such as a connection, keeps working. Code on the portal that makes a blocking call
+has a portal of its own below, as deep as it goes; those end when they are idle.
 
 :func:`run_sync` waits for a coroutine. :func:`drive` does too, and meanwhile serves it: it runs, in the waiting thread,
 what has to run there. So the engine is written once, async, and the body of a memoized ``def`` still runs in the

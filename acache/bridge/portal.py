@@ -18,6 +18,7 @@ import anyio
 import anyio.from_thread
 
 from acache.exceptions import BridgeError
+from acache.mutexes import make_mutex
 
 __all__ = ("GRACE", "in_event_loop", "is_exiting", "run_soon")
 
@@ -25,6 +26,8 @@ __all__ = ("GRACE", "in_event_loop", "is_exiting", "run_soon")
 GRACE: Final = 5.0
 #: Seconds that the interpreter's exit leaves to calls under way before it cancels them.
 DRAIN: Final = 1.0
+#: Seconds after which a portal below the first ends, if its one user has not called it.
+IDLE: Final = 5.0
 
 
 def in_event_loop() -> bool:
@@ -55,12 +58,20 @@ def is_exiting() -> bool:
 
 @final
 class _Portal:
-    """An event loop in a daemon thread of its own."""
+    """An event loop in a daemon thread of its own.
+
+    Blocking calls of code on that loop go to a portal *below*, one level deeper, which nobody else uses. So the thread of this
+    one may let it go at any time when it is not in a call: nothing more can come.
+    """
 
     def __init__(self, level: int) -> None:
         self.loop = asyncio.new_event_loop()
-        self._level = level
-        self._stopped = asyncio.Event()
+        self.level = level
+        #: Set when nothing more will be asked of it.
+        self.unwanted = asyncio.Event()
+        self._stopped = self.loop.create_future()
+        #: Whether the portal below was called since the last look; ``None`` if nobody looks.
+        self._called_below: bool | None = None
         self._thread = threading.Thread(target=self._run, name=f"acache-portal-{level}", daemon=True)
         try:
             self._thread.start()
@@ -71,11 +82,37 @@ class _Portal:
     def stop(self) -> None:
         """Let what runs finish, then cancel it and let it clean up, and end the thread; in the end go on without it."""
         with suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._stopped.set)
+            self.loop.call_soon_threadsafe(self._stop)
         self._thread.join(DRAIN + GRACE)
 
+    def note_call_below(self) -> None:
+        """Let go of the portal below when it was not called for a while. In this portal's thread only, as what follows."""
+        if self._called_below is None:
+            self.loop.call_later(IDLE, self._look_below)
+        self._called_below = True
+
+    def _look_below(self) -> None:
+        if self._called_below:
+            self._called_below = False
+            self.loop.call_later(IDLE, self._look_below)
+        else:
+            self._called_below = None
+            self._let_go_below()
+
+    def _let_go_below(self) -> None:
+        with _starting:
+            below = _portals.pop(self, None)
+            if below is None:
+                return  # also at exit, where it is stopped
+            _leaving.add(below)
+        below.loop.call_soon_threadsafe(below.unwanted.set)
+
+    def _stop(self) -> None:
+        self.unwanted.set()
+        self._stopped.set_result(None)
+
     def _run(self) -> None:
-        _here.level = self._level + 1
+        _here.portal = self
         # To anyio, this task is what its worker threads belong to.
         main = self.loop.create_task(self._serve())
         while not main.done():
@@ -84,9 +121,15 @@ class _Portal:
             with suppress(KeyboardInterrupt, SystemExit, RuntimeError):
                 self.loop.run_until_complete(main)
         self.loop.close()
+        self._let_go_below()
+        with _starting:
+            _leaving.discard(self)
 
     async def _serve(self) -> None:
-        await self._stopped.wait()
+        await self.unwanted.wait()
+        # What still runs is not cut short; it may take as long as the process.
+        while (tasks := _others()) and not self._stopped.done():
+            await asyncio.wait({*tasks, self._stopped}, return_when=asyncio.FIRST_COMPLETED)
         await _watch(_others(), DRAIN)
         # Without a limit, since a task that is left would be logged at exit: it is for stop() to lose patience.
         while tasks := _others():
@@ -112,15 +155,18 @@ async def _watch(tasks: set[asyncio.Task[Any]], seconds: float | None) -> None:
 class _Here(threading.local):
     """What is known of a thread."""
 
-    #: How many portals deep it is: 0 for every thread that is not a portal's.
-    level = 0
+    #: The portal whose thread it is.
+    portal: _Portal | None = None
     #: Whether it was a worker thread's twin once: the loop it knows of is its parent's.
     forked = False
 
 
 _here: Final = _Here()
-_portals: Final[dict[int, _Portal]] = {}
-_starting = threading.RLock()
+#: The portals by whom they serve: ``None`` is every thread that is not a portal's.
+_portals: Final[dict[_Portal | None, _Portal]] = {}
+#: Those that serve nobody any more, and have something left to do.
+_leaving: Final[set[_Portal]] = set()
+_starting: Final = make_mutex()
 _exiting = False
 
 
@@ -129,15 +175,17 @@ def _portal() -> _Portal:
 
     Only code on the portal's own loop that makes a blocking call (:func:`drive`) needs another, one level deeper.
     """
-    level = _here.level
-    portal = _portals.get(level)
+    above = _here.portal
+    if above is not None:
+        above.note_call_below()
+    portal = _portals.get(above)
     if portal is None:
         with _starting:
-            portal = _portals.get(level)
+            portal = _portals.get(above)
             if portal is None and _exiting:
                 raise RuntimeError("the portal has been stopped")
             if portal is None:
-                portal = _portals[level] = _Portal(level)
+                portal = _portals[above] = _Portal(0 if above is None else above.level + 1)
     return portal
 
 
@@ -145,17 +193,18 @@ def _stop_portals() -> None:
     global _exiting  # noqa: PLW0603 - there is one process
     with _starting:
         _exiting = True
-        portals = [_portals.pop(level) for level in sorted(_portals, reverse=True)]
-    for portal in portals:
+        portals = {*_portals.values(), *_leaving}
+        _portals.clear()
+    # The deepest first: those above may be waiting for them.
+    for portal in sorted(portals, key=lambda portal: portal.level, reverse=True):
         portal.stop()
 
 
 def _forget_portals() -> None:
     # Their threads do not exist in the child. Their loops must not be closed there: the selector is the parent's too.
-    global _starting  # noqa: PLW0603 - another thread may have held it at the moment of the fork
-    _starting = threading.RLock()
     _portals.clear()
-    _here.level = 0
+    _leaving.clear()
+    _here.portal = None
     _here.forked = True
 
 

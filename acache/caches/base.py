@@ -22,7 +22,7 @@ from acache.clock import Duration
 from acache.context import PLAIN, IsolationSchema, current_scope
 from acache.engine import Call, Determinism, Engine, Options, Route, Tagging, look_up_many, put_many
 from acache.events import Events
-from acache.exceptions import KeyEncodingError
+from acache.exceptions import ConfigurationError, KeyEncodingError
 from acache.keys import canonical, check_tags, namespace_prefix
 from acache.memoize import CLOSED, Decorator, ManyDecorator, Memoized, Studio, add_infos, memoized_of, unbound
 from acache.stats import CacheInfo, CacheStatistics, CallCounters
@@ -95,11 +95,12 @@ class Cache:
         """Return what is stored for ``function(*params[0], **params[1])``, or ``None``; compute nothing.
 
         ``function`` is raw or memoized; options that are not given are those it was memoized with. Raises
-        :class:`~acache.exceptions.CustomParamsEncoderRequiredError` for an argument that cannot be part of a key.
+        :class:`~acache.exceptions.CustomParamsEncoderRequiredError` for an argument that cannot be part of a key, and
+        :class:`~acache.exceptions.ConfigurationError` for an option that cannot be, or ``params`` that are no such pair.
         """
+        args, kwargs = _checked(params)
         raw, bound = unbound(function)
         memoized = self._memoized(raw, ischema, custom_params_encoder, decoder=custom_result_decoder)
-        args, kwargs = params
         return await memoized.cache_get(*bound, *args, **kwargs)
 
     async def insert(
@@ -117,9 +118,9 @@ class Cache:
         Raises as :meth:`get`, and :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a result that a
         tier cannot encode.
         """
+        args, kwargs = _checked(params)
         raw, bound = unbound(function)
         memoized = self._memoized(raw, ischema, custom_params_encoder, encoder=custom_result_encoder)
-        args, kwargs = params
         return await memoized.cache_insert(result, *bound, *args, **kwargs)
 
     def _memoized(
@@ -201,7 +202,7 @@ class Cache:
         options = Options.build("set_many", ttl=ttl)
         calls = [self._call("set_many", self._key(key), options) for key in values]
         route = self._engine.route("memoize", current_scope())
-        if route in {Route.BYPASS, Route.READ}:
+        if not route.stores:
             return 0
         return await put_many(self._engine, calls, list(values.values()), route)
 
@@ -261,6 +262,13 @@ class Cache:
         if memory is not None:
             total = total._replace(maxsize=memory.max_entries, currsize=len(memory))
         tiers = tuple(tier.statistics() for tier in self.tier.tiers)
+        total = total._replace(
+            expired=sum(tier.expirations for tier in tiers),
+            evicted=sum(tier.evictions for tier in tiers),
+            invalidated=sum(tier.invalidations for tier in tiers),
+            replaced=sum(tier.replacements for tier in tiers),
+            corrupt=sum(tier.corruptions for tier in tiers),
+        )
         return CacheStatistics(total, functions, tiers, len(self._engine.flights))
 
     def _adjust_gates(self) -> None:
@@ -270,6 +278,20 @@ class Cache:
     def _is_plain(self, settings: config.Settings) -> bool:
         switched = settings.disable or settings.recache or settings.debug_mutation
         return settings.enable and not switched and not self.events.active
+
+
+def _checked(params: Params) -> Params:
+    """Return the arguments of a call. Raises :class:`~acache.exceptions.ConfigurationError` for what cannot be any."""
+    match params:
+        case ((tuple() | list()) as args, Mapping() as kwargs) if all(map(_is_text, kwargs)):
+            return tuple(args), kwargs
+        case _:
+            detail = "expected a tuple and a mapping, the arguments of a call without and with names: ((1,), {'y': 2})"
+            raise ConfigurationError("params", detail)
+
+
+def _is_text(name: object) -> bool:
+    return isinstance(name, str)
 
 
 async def _never() -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, cast, final, get_args
@@ -19,11 +19,12 @@ from weakref import WeakSet
 from acache import config
 from acache.bridge import run_sync
 from acache.caches.base import Cache
-from acache.codecs import Codec, Signer, configured_signer
+from acache.codecs import Signer, configured_signer
 from acache.engine import Determinism, Strictness
 from acache.engine.bundles import dump_bundle
 from acache.engine.bundles.place import absolute
 from acache.engine.bundles.tier import BundleTier
+from acache.engine.usage import Usage
 from acache.exceptions import (
     CacheError,
     ConfigurationError,
@@ -35,7 +36,7 @@ from acache.files.directory import open_private
 from acache.files.system import REAL_FILES
 from acache.locks import DEFAULT_TIMEOUT
 from acache.tiers import ChainTier, DiskTier, MemoryTier, Tier
-from acache.types import Entry, Key
+from acache.tiers.chain import in_order
 
 __all__ = ("Consistency", "DeterministicCache")
 
@@ -56,12 +57,15 @@ class DeterministicCache(Cache):
     ``consistency="local"``: all processes that share the disk tier agree; ``"global"``: all machines do, which needs a
     tier with strong consistency. ``strict="cached"`` serves only what is stored, ``strict="pre_populated"`` only what
     was loaded from bundles. What is not given is what the settings say: strictness at each call, the rest now. ``signer`` signs and
-    verifies bundles. With ``dump_on_close``, :meth:`aclose` and the end of the process :meth:`dump` what was used.
+    verifies bundles. With ``dump_on_close``, :meth:`aclose` and the end of the process :meth:`dump` what was used; not the end of a
+    process by ``os._exit()``, as which children of :mod:`multiprocessing` end that were forked: they have to call either.
     The other options are those of :class:`~acache.FastCache`.
 
     Raises :class:`~acache.exceptions.DeterministicCachingRequiresStrongConsistencyError`, and
-    :class:`~acache.exceptions.DeterministicCachingInvalidConfigurationError` for tiers that cannot give what is asked. While deterministic caching is
-    switched off, every use raises :class:`~acache.exceptions.DeterministicCachingDisabledError`.
+    :class:`~acache.exceptions.DeterministicCachingInvalidConfigurationError` for tiers that cannot give what is asked: at once or, where the
+    settings ask for ``"pre_populated"`` now and later no more, at the call. While deterministic caching is switched off, whatever asks for
+    results or gives some (calls, :meth:`get`, :meth:`insert`, explanations, :meth:`dump`) raises
+    :class:`~acache.exceptions.DeterministicCachingDisabledError`; what removes results, loads, locks and closes does not.
     """
 
     def __init__(
@@ -76,18 +80,24 @@ class DeterministicCache(Cache):
     ) -> None:
         _require_choice("strict", strict, Strictness)
         _require_choice("consistency", consistency, Consistency)
-        given = tiers or _default_tiers()
+        given = in_order(tiers or _default_tiers())
         self._dump_path = _dump_path(given)
         self._signer = configured_signer() if signer is None else signer
         self._dump_on_close = dump_on_close
-        self._bundles = BundleTier(signer=self._signer, clock=given[0].clock)
+        self._usage = Usage()
+        self._bundles = BundleTier(self._usage, signer=self._signer, clock=given[0].clock)
         if strict == "pre_populated":
             given = tuple(tier for tier in given if tier.reach == 0)
-        elif not config.settings().strictly_pre_populated_determinism:
-            _require_agreement(given, consistency or _consistency(config.settings()))
-        chain = ChainTier(*(tier for tier in given if tier.reach == 0), self._bundles, *given, agrees=True)
-        depth = 1 + chain.tiers.index(self._bundles)
-        self._determinism = Determinism(strict, depth, lambda: "" if self._bundles else _UNREAD)
+        narrow = (*(tier for tier in given if tier.reach == 0), self._bundles)
+        self._determinism = Determinism(
+            strict,
+            self._usage,
+            len(narrow),
+            lambda: "" if self._bundles else _UNREAD,
+            lambda: _require_agreement(given[-1], consistency or _consistency(config.settings())),
+        )
+        chain = ChainTier(*narrow, *given, agrees=True, limit=self._determinism.depth)
+        #: What had been used when it was dumped by default.
         self._dumped = 0
         super().__init__(chain, namespace=namespace, host_timeout=host_timeout, determinism=self._determinism)
         _caches.add(self)
@@ -95,7 +105,8 @@ class DeterministicCache(Cache):
     async def load(self, path: str | os.PathLike[str]) -> None:
         """Serve what the bundle ``path`` holds; what was loaded earlier, and what this process used already, goes before it.
 
-        Raises as :meth:`acache.engine.bundles.Bundle.open`, having loaded nothing.
+        That holds also when memory forgets what was used: a strict cache refuses the call then. Raises as
+        :meth:`acache.engine.bundles.Bundle.open`, having loaded nothing.
         """
         await self._bundles.load(path)
 
@@ -103,24 +114,29 @@ class DeterministicCache(Cache):
         """Write every result that this process has used into the bundle ``path``, and return the path.
 
         By default it is ``dcache_dump/imc.save`` below the directory of the disk tier. A bundle that is there is added to. ``None`` if
-        there is nothing to write. Atomic, for the functions of each codec. Raises
+        there is nothing to write. What is written are the results as the workers share them, whatever callers did to those in memory.
+        Atomic. Raises :class:`~acache.exceptions.DeterministicCachingDisabledError`,
         :class:`~acache.exceptions.DeterministicCachingIMCDumpConflictError` if the bundle holds another result for a key, and as
         :func:`acache.engine.bundles.dump_bundle`.
         """
         return await self._dump(path, at_exit=False)
 
     async def _dump(self, path: str | os.PathLike[str] | None, *, at_exit: bool) -> Path | None:
-        used = dict(self._determinism.used)
-        groups = await self._by_codec(used)
-        if not groups:
-            return None
-        if path is None:
-            await in_thread(_make_private, str(self._dump_path.parent))
+        self._determinism.mode()  # raises while it is switched off
         target = absolute(self._dump_path if path is None else path)
-        for codec, entries in groups.items():
-            chosen = "pickle" if codec is None else codec
-            await dump_bundle(target, entries, signer=self._signer, codec=chosen, at_exit=at_exit)
-        self._dumped = len(used)
+        changes, uses = self._usage.changes, self._usage.uses()
+        agreed = {key: await self.tier.agreed(key, use.codec) for key, use in uses.items()}
+        entries = {key: entry for key, entry in agreed.items() if entry is not None}
+        if not entries:
+            return None
+        default = target == absolute(self._dump_path)
+        if default:
+            await in_thread(_make_private, str(self._dump_path.parent))
+        codecs = {key: use.codec for key, use in uses.items() if use.codec is not None}
+        clock = self.tier.clock
+        await dump_bundle(target, entries, signer=self._signer, codecs=codecs, clock=clock, at_exit=at_exit)
+        if default:
+            self._dumped = changes
         return Path(target)
 
     async def aclose(self) -> None:
@@ -128,21 +144,12 @@ class DeterministicCache(Cache):
 
         A dump that fails is logged: :meth:`dump` raises.
         """
-        await self.dump_quietly(at_exit=False)
+        await self._dump_quietly(at_exit=False)
         await super().aclose()
 
-    async def _by_codec(self, used: Mapping[Key, Codec | None]) -> dict[Codec | None, dict[Key, Entry]]:
-        """Return what there still is of the keys that were used, by the codec of their functions."""
-        groups: dict[Codec | None, dict[Key, Entry]] = {}
-        for key, codec in used.items():
-            found = await self.tier.find(key, codec)
-            if found is not None:
-                groups.setdefault(codec, {})[key] = found[0]
-        return groups
-
-    async def dump_quietly(self, *, at_exit: bool) -> None:
+    async def _dump_quietly(self, *, at_exit: bool) -> None:
         """Dump what was used since the last time, if this cache is to; log what fails. For its end."""
-        if not self._dump_on_close or self._dumped == len(self._determinism.used):
+        if not self._dump_on_close or self._dumped == self._usage.changes:
             return
         try:
             if self._determinism.mode() == "deterministic":
@@ -159,19 +166,18 @@ def _default_tiers() -> tuple[Tier, ...]:
     return MemoryTier(), DiskTier(config.cache_directory(config.settings()), sub_dir="deterministic")
 
 
-def _require_agreement(tiers: Sequence[Tier], consistency: Consistency) -> None:
-    """Raise unless whoever shares the widest of ``tiers`` agrees on what it holds."""
-    widest = max(tiers, key=lambda tier: tier.reach)
+def _require_agreement(arbiter: Tier, consistency: Consistency) -> None:
+    """Raise unless whoever shares ``arbiter``, the widest tier, agrees on what it holds."""
     if consistency == "global":
-        if not widest.has_strong_consistency:
-            raise DeterministicCachingRequiresStrongConsistencyError(widest.name)
-    elif widest.reach == 0:
+        if not arbiter.has_strong_consistency:
+            raise DeterministicCachingRequiresStrongConsistencyError(arbiter.name)
+    elif arbiter.reach == 0:
         raise DeterministicCachingInvalidConfigurationError(
             "local determinism needs a tier that all processes of the host share: add a DiskTier"
         )
-    elif widest.reach > 1 and not widest.has_strong_consistency:
+    elif arbiter.reach > 1 and not arbiter.has_strong_consistency:
         raise DeterministicCachingInvalidConfigurationError(
-            f"{widest.name} reaches beyond this host without strong consistency: leave it out"
+            f"{arbiter.name} reaches beyond this host without strong consistency: leave it out"
         )
 
 
@@ -208,7 +214,7 @@ _caches: Final[WeakSet[DeterministicCache]] = WeakSet()
 def _dump_at_exit() -> None:
     for cache in list(_caches):
         try:
-            run_sync(partial(cache.dump_quietly, at_exit=True))
+            run_sync(partial(cache._dump_quietly, at_exit=True))  # noqa: SLF001 - of this very module
         except Exception as error:  # noqa: BLE001 - nobody is left to handle it
             _log.warning("a deterministic cache was not dumped at exit: %s", type(error).__name__)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Self, TypeVar, final, overload
 
 from acache.bridge import run_sync
 from acache.caches.base import Cache
+from acache.caches.deterministic import DeterministicCache
 from acache.clock import Duration
 from acache.context import IsolationSchema
+from acache.exceptions import ConfigurationError
 from acache.stats import CacheStatistics
 from acache.types import Hit, Params
 
@@ -129,6 +133,21 @@ class SyncCache:
         """Remove every entry of the cache's namespace."""
         self._run(self.cache.clear)
 
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Serve what the bundle ``path`` holds.
+
+        Raises :class:`~acache.exceptions.ConfigurationError` for a cache that is no :class:`DeterministicCache`.
+        """
+        self._run(partial(self._deterministic().load, path))
+
+    def dump(self, path: str | os.PathLike[str] | None = None) -> Path | None:
+        """Write every result that this process has used into the bundle ``path``, and return the path.
+
+        Raises :class:`~acache.exceptions.ConfigurationError` for a cache that is no :class:`DeterministicCache`.
+        """
+        written: Path | None = self._run(partial(self._deterministic().dump, path))
+        return written
+
     def close(self) -> None:
         """Let go of what the tiers hold open."""
         self._run(self.cache.aclose)
@@ -146,6 +165,11 @@ class SyncCache:
             yield
         finally:
             self._run(partial(held.__aexit__, None, None, None))
+
+    def _deterministic(self) -> DeterministicCache:
+        if isinstance(self.cache, DeterministicCache):
+            return self.cache
+        raise ConfigurationError("SyncCache", "only a DeterministicCache has results to dump, and bundles to load")
 
     def _run(self, method: Callable[[], Awaitable[Any]]) -> Any:
         return run_sync(method, timeout=self.timeout)

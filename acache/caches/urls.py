@@ -12,15 +12,27 @@ from acache.tiers import DiskTier, MemoryTier, Tier
 
 __all__ = ("tier_from_url",)
 
-_SIZE: Final = re.compile(r"(\d+)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(\d{1,30})\s*([KMGT]?)(i?)B?", re.IGNORECASE | re.ASCII)
+_NUMBER: Final = re.compile(r"\d{1,30}", re.ASCII)
 _FLAGS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+class _UnreadableError(Exception):
+    """Says what is expected; never what was found, which may be a password in the wrong place."""
+
+
+def _number(text: str) -> int:
+    """Read ``"10000"``."""
+    if _NUMBER.fullmatch(text.strip()) is None:
+        raise _UnreadableError("a number is written in digits: 10000")
+    return int(text)
 
 
 def _size(text: str) -> int:
     """Read ``"64MB"`` (10^6) or ``"64MiB"`` (2^20)."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError("a size is a number and a unit: 512, 64MB, 2GiB")
+        raise _UnreadableError("a size is a number and a unit: 512, 64MB, 2GiB")
     number, unit, binary = match.groups()
     exponent = " KMGT".index(unit.upper() or " ")
     return int(number) * int((1024 if binary else 1000) ** exponent)
@@ -28,17 +40,17 @@ def _size(text: str) -> int:
 
 def _duration(text: str) -> float | str:
     """Read ``"90"`` (seconds) or leave ``"7d"`` to the tier."""
-    return float(text) if text.replace(".", "", 1).isdecimal() else text
+    return float(text) if text.isascii() and text.replace(".", "", 1).isdecimal() else text
 
 
 def _flag(text: str) -> bool:
     if text.lower() not in _FLAGS:
-        raise ValueError("expected 1 or 0")
+        raise _UnreadableError("expected 1 or 0")
     return _FLAGS[text.lower()]
 
 
 _Readers = Mapping[str, Callable[[str], Any]]
-_MEMORY: Final[_Readers] = {"max_entries": int, "max_bytes": _size, "policy": str, "name": str}
+_MEMORY: Final[_Readers] = {"max_entries": _number, "max_bytes": _size, "policy": str, "name": str}
 _DISK: Final[_Readers] = {
     "sub_dir": str,
     "version": str,
@@ -46,7 +58,7 @@ _DISK: Final[_Readers] = {
     "codec": str,
     "durable": _flag,
     "max_bytes": _size,
-    "max_entries": int,
+    "max_entries": _number,
     "max_age": _duration,
     "policy": str,
     "name": str,
@@ -89,6 +101,6 @@ def tier_from_url(url: str) -> Tier:
             raise ConfigurationError(subject, f"unknown option; known options: {', '.join(sorted(readers))}")
         try:
             options[name] = readers[name](text)
-        except ValueError as error:
-            raise ConfigurationError(subject, "the value cannot be read") from error
+        except _UnreadableError as error:
+            raise ConfigurationError(subject, str(error)) from None
     return build(parts, options)

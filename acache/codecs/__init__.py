@@ -15,7 +15,7 @@ from acache.codecs.frame import (
     verify_frame,
     version_digest,
 )
-from acache.codecs.meta import MAX_META, unpack_meta
+from acache.codecs.meta import MAX_META, Meta, unpack_meta
 from acache.codecs.signing import Signer
 from acache.codecs.values import (
     BytesLike,
@@ -37,6 +37,7 @@ __all__ = (
     "Codec",
     "FrameHeader",
     "JsonCodec",
+    "Meta",
     "PickleCodec",
     "RawCodec",
     "Signer",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from weakref import WeakMethod
 from platformdirs import user_cache_path
 
 from acache.exceptions import ConfigurationError
+from acache.mutexes import make_mutex
 
 __all__ = ("Settings", "cache_directory", "on_change", "override", "settings")
 
@@ -129,12 +129,8 @@ class _Process:
         self._environment: Settings | None = None
         self._overrides: list[dict[str, Any]] = []
         self._listeners: list[Callable[[], Callable[[], object] | None]] = []
-        self.renew()
-
-    def renew(self) -> None:
-        """Make the lock anew: in a child of ``os.fork()`` it may be held by a thread that is no more."""
         # Re-entrant, because listeners, which are called under it, may read and override.
-        self._lock = threading.RLock()
+        self._lock = make_mutex()
 
     def read(self) -> Settings:
         with self._lock:
@@ -187,8 +183,6 @@ class _Process:
 
 
 _process: Final = _Process()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.renew)
 
 
 def settings() -> Settings:

@@ -5,6 +5,7 @@ A feature says which version of it this code has; a rollout source says from whi
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ class RolloutSource(Protocol):
     """Says from which version on a feature is wanted. It must answer without waiting: look things up at start-up."""
 
     def version(self, name: str) -> int:
-        """Return the first version of ``name`` that is on; 0 or an exception means that it is off."""
+        """Return the first version of ``name`` that is on; 0, an exception or anything but an int means that it is off."""
         ...
 
 
@@ -72,7 +73,7 @@ class _VersionedConfig:
         """Tell whether version ``this_version`` of the feature ``name`` is on.
 
         The environment variable ``env_var_override`` decides if it is set (``1``: on, anything else: off); else the rollout
-        source if there is one (on from its version; 0 or a failure: off); else ``default``. The answer for the same
+        source if there is one (on from its version; 0, a failure or what is no int: off); else ``default``. The answer for the same
         arguments stays the same until :meth:`cache_clear`.
         """
         question = (name, this_version, default, env_var_override)
@@ -98,9 +99,14 @@ class _VersionedConfig:
         if self._source is None:
             return default
         try:
-            version = self._source.version(name)
+            version: object = self._source.version(name)
         except Exception as error:  # noqa: BLE001 - a source that fails is a feature that is off
             _log.warning("the rollout source failed with %s: the feature is off", type(error).__name__)
+            return False
+        if isinstance(version, bool) or not isinstance(version, int):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
+            if inspect.iscoroutine(version):
+                version.close()  # nobody awaits it
+            _log.warning("the rollout source gave a %s, not an int: the feature is off", type(version).__name__)
             return False
         return version != 0 and this_version >= version
 

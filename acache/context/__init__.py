@@ -25,6 +25,7 @@ from acache.context.registry import on_reprobe as on_reprobe
 from acache.context.registry import register_form as register_form
 from acache.context.schema import DEFAULT_SCHEMA as DEFAULT_SCHEMA
 from acache.context.schema import IsolationSchema as IsolationSchema
+from acache.context.schema import check_schema as check_schema
 from acache.context.scope import PLAIN as PLAIN
 from acache.context.scope import Scope as Scope
 from acache.context.scope import current_scope as current_scope
@@ -45,6 +46,7 @@ __all__ = (
     "Scope",
     "SelectedCompileContext",
     "SelectedRuntimeContext",
+    "check_schema",
     "current_scope",
     "disabled",
     "isolate",

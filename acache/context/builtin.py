@@ -50,7 +50,8 @@ def _environment(names: Names) -> dict[str, str | None]:
 
 
 def _determinism() -> dict[str, object]:
-    # -O removes what an assert would have done; reproducible builds take their times from the variable.
+    # -O removes what an assert would have done; reproducible builds take their times from the variable. It is read once: to
+    # look at it takes longer than a hit, which would have to build a key too. Who changes it reprobes (docs/isolation.md).
     return {"optimize": sys.flags.optimize, "source_date_epoch": os.environ.get("SOURCE_DATE_EPOCH")}
 
 

@@ -11,7 +11,7 @@ from acache.context.canonical import as_json
 from acache.context.probing import answer, answer_now, notice_torch, start
 from acache.context.reading import Isolation, Reading, Texts, isolation_of
 from acache.context.registry import REGISTRY, Era
-from acache.context.schema import DEFAULT_SCHEMA, IsolationSchema, Plan, plan_of
+from acache.context.schema import DEFAULT_SCHEMA, IsolationSchema, Plan, check_schema, plan_of
 from acache.context.scope import Scope, current_scope
 from acache.exceptions import BridgeError
 
@@ -46,7 +46,11 @@ def isolation_now(schema: IsolationSchema, scope: Scope) -> Isolation | None:
 
 
 async def isolation(schema: IsolationSchema = DEFAULT_SCHEMA) -> Isolation:
-    """Return the isolation of a call here, when all its forms have been probed. Raises as :func:`isolation_now`."""
+    """Return the isolation of a call here, when all its forms have been probed.
+
+    Raises as :func:`isolation_now`, and :class:`~acache.exceptions.ConfigurationError` for what is no schema.
+    """
+    check_schema("an isolation key", schema)
     scope = current_scope()
     now = isolation_now(schema, scope)
     return await _isolation(schema, scope) if now is None else now
@@ -62,6 +66,7 @@ async def isolation_context(schema: IsolationSchema = DEFAULT_SCHEMA) -> dict[st
 
     They are as JSON has them, and yours to change. Raises as :func:`isolation`.
     """
+    check_schema("an isolation context", schema)
     notice_torch()
     era = REGISTRY.era
     reading = await _reading(plan_of(schema, era), era, current_scope())

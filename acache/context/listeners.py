@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from types import MethodType
 from typing import TypeAlias, final
 from weakref import WeakMethod
+
+from acache.mutexes import make_mutex
 
 __all__ = ("Callback", "Listeners")
 
@@ -24,12 +25,8 @@ class Listeners:
 
     def __init__(self) -> None:
         self._references: list[Callable[[], Callback | None]] = []
-        self.renew_lock()
-
-    def renew_lock(self) -> None:
-        """Make the lock anew: in a child of ``os.fork()`` it may be held by a thread that is no more."""
         # Re-entrant, because callbacks, which are called under it, may listen, end that, and change what they listen to.
-        self._lock = threading.RLock()
+        self._lock = make_mutex()
 
     def add(self, callback: Callback) -> Callable[[], None]:
         """Call ``callback()`` at each change from now on; the function returned ends that."""

@@ -22,6 +22,7 @@ from acache.context.canonical import as_json
 from acache.context.forms import Answer, Question
 from acache.context.registry import REGISTRY, Era
 from acache.exceptions import ConfigurationError
+from acache.mutexes import make_mutex
 
 __all__ = ("answer", "answer_now", "notice_torch", "reprobe", "start")
 
@@ -36,7 +37,7 @@ class _Flights:
     __slots__ = ("lock", "waits")
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = make_mutex()
         #: For each probe under way, the probes that it waits for.
         self.waits: dict[Question, set[Question]] = {}
 
@@ -46,7 +47,6 @@ class _Flights:
 
     def forget_unfinished(self) -> None:
         """In a child of ``os.fork()``: results stay, but the threads of the others do not exist."""
-        self.lock = threading.RLock()
         self.waits.clear()
         for form in (*REGISTRY.era.runtime.values(), *REGISTRY.era.compile.values()):
             for names, found in tuple(form.answers.items()):

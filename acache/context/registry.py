@@ -7,8 +7,6 @@ is still being made when it ends goes into its tables, which nobody reads any mo
 from __future__ import annotations
 
 import inspect
-import os
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, final
@@ -19,6 +17,7 @@ from acache.context.listeners import Callback, Listeners
 from acache.context.reading import Isolation
 from acache.context.selected import follow
 from acache.exceptions import ConfigurationError
+from acache.mutexes import make_mutex
 
 __all__ = ("REGISTRY", "CompileContext", "Era", "Registry", "RuntimeContext", "on_reprobe", "register_form")
 
@@ -53,12 +52,7 @@ class Registry:
         self.listeners = Listeners()
         #: Who registered a form and has not ended that. Those of acache have no entry.
         self._holders: dict[Form, set[object]] = {}
-        self._lock = threading.RLock()
-
-    def renew_locks(self) -> None:
-        """Make the locks anew: in a child of ``os.fork()`` they may be held by a thread that is no more."""
-        self._lock = threading.RLock()
-        self.listeners.renew_lock()
+        self._lock = make_mutex()
 
     def begin_era(self) -> None:
         """Throw away what was made of the forms."""
@@ -106,8 +100,6 @@ class Registry:
 
 
 REGISTRY: Final = Registry()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=REGISTRY.renew_locks)
 
 
 def register_form(

@@ -14,7 +14,7 @@ from acache.context.registry import REGISTRY, Era
 from acache.context.selected import CompileSelection, RuntimeSelection
 from acache.exceptions import ConfigurationError
 
-__all__ = ("DEFAULT_SCHEMA", "IsolationSchema", "Plan", "plan_of")
+__all__ = ("DEFAULT_SCHEMA", "IsolationSchema", "Plan", "check_schema", "plan_of")
 
 #: Every form there is when a key is made, or these, sorted, with the names that each was given.
 _Half: TypeAlias = Literal[True] | tuple[tuple[str, Names], ...]
@@ -150,6 +150,13 @@ def _names(form: Form, value: object) -> Names | None:
 
 def _shown(half: _Half) -> bool | Mapping[str, bool | Names]:
     return half if half is True else bool(half) and {name: names or True for name, names in half}
+
+
+def check_schema(user: str, schema: object) -> IsolationSchema:
+    """Return ``schema``. Raises :class:`~acache.exceptions.ConfigurationError`, saying what ``user`` needs, if it is none."""
+    if not isinstance(schema, IsolationSchema):
+        raise ConfigurationError("ischema", f"{user} needs an IsolationSchema, not a {type(schema).__name__}")
+    return schema
 
 
 DEFAULT_SCHEMA: Final = IsolationSchema()

@@ -68,7 +68,11 @@ def disabled() -> Generator[Scope]:
 
 @contextmanager
 def read_only() -> Generator[Scope]:
-    """Serve every cached call inside from what is stored, or compute it, and store nothing."""
+    """Serve every cached call inside from what is stored, or compute it, and store nothing.
+
+    A deterministic cache computes nothing then, since nobody could agree on it: a call that is not stored raises
+    :class:`~acache.exceptions.DeterminismLostError`.
+    """
     with _entered(replace(_scope.get(), read_only=True)) as scope:
         yield scope
 

@@ -24,12 +24,14 @@ from acache.engine.options import OnUnencodable as OnUnencodable
 from acache.engine.options import Options as Options
 from acache.engine.options import StoreIf as StoreIf
 from acache.engine.options import Ttl as Ttl
+from acache.engine.options import check_callable as check_callable
 from acache.engine.plan import Mode as Mode
 from acache.engine.plan import Route as Route
 from acache.engine.plan import Step as Step
 from acache.engine.plan import Verb as Verb
 from acache.engine.plan import plan as plan
 from acache.engine.plan import step as step
+from acache.engine.storing import refuse_unrepeatable as refuse_unrepeatable
 
 __all__ = (
     "Batcher",
@@ -56,10 +58,12 @@ __all__ = (
     "Timing",
     "Ttl",
     "Verb",
+    "check_callable",
     "find_many",
     "look_up_many",
     "plan",
     "put_many",
+    "refuse_unrepeatable",
     "run_many",
     "step",
 )

@@ -2,6 +2,9 @@
 
 A batch belongs to one event loop and one *group*; whoever asks waits for his own answer only. One who is cancelled
 leaves the batch alone, and the last one cancels it. An error is an answer for those of its batch, and for no other.
+
+Questions that whoever answers could not tell apart, such as ``1`` and ``True``, have one *name*, and a batch has one
+question of a name: the second goes into a batch beside it.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, Generic, TypeVar, final
 from weakref import WeakKeyDictionary
 
@@ -50,9 +54,12 @@ class _Question(Generic[Q]):
 class _Batch(Generic[Q]):
     """The questions that one call will answer. Used in one loop only."""
 
-    __slots__ = ("full", "questions", "task", "waiting")
+    __slots__ = ("full", "names", "place", "questions", "task", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, place: Hashable) -> None:
+        #: Where it is found as long as it is open.
+        self.place = place
+        self.names: set[Hashable] = set()
         self.questions: list[_Question[Q]] = []
         self.waiting = 0
         self.full = asyncio.Event()
@@ -83,38 +90,57 @@ class Batcher(Generic[Q, A]):
         self._max = max_batch
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Batch[Q]]] = WeakKeyDictionary()
 
-    async def ask(self, subject: Q, group: Hashable = None) -> A:
-        """Return the answer for ``subject``; raise it if it is an exception. Only questions of one ``group`` share a call."""
-        loop = asyncio.get_running_loop()
-        batches = self._open.get(loop)
-        if batches is None:
-            batches = self._open[loop] = {}
-        batch = batches.get(group)
-        if batch is None:
-            batch = batches[group] = _Batch()
-            batch.task = loop.create_task(self._run(batch, batches, group), name=f"acache:batch {self._label}")
-        question = _Question(subject, loop.create_future())
+    async def ask(self, subject: Q, group: Hashable = None, name: Hashable = None) -> A:
+        """Return the answer for ``subject``; raise it if it is an exception.
+
+        Only questions of one ``group`` share a call, and of those with one ``name`` only one has part in it.
+        """
+        hash(name)  # raises for what is no name, before there is a batch without a question
+        batches = self._batches()
+        batch = self._open_batch(batches, group, name)
+        question = _Question(subject, asyncio.get_running_loop().create_future())
         batch.questions.append(question)
         batch.waiting += 1
         if len(batch.questions) == self._max:
-            _close(batch, batches, group)
+            _close(batch, batches)
             batch.full.set()
         try:
             answer = await question.answer
         finally:
             batch.waiting -= 1
             if not batch.waiting and batch.task is not None:
-                _close(batch, batches, group)
+                _close(batch, batches)
                 batch.task.cancel()  # nobody waits any more; or it is over, and this changes nothing
         if isinstance(answer, _Failed):
             raise answer.again()
         return answer  # type: ignore[no-any-return]  # a future of what was asked for
 
-    async def _run(self, batch: _Batch[Q], batches: dict[Hashable, _Batch[Q]], group: Hashable) -> None:
+    def _batches(self) -> dict[Hashable, _Batch[Q]]:
+        """Return the open batches of the running loop."""
+        loop = asyncio.get_running_loop()
+        batches = self._open.get(loop)
+        if batches is None:
+            batches = self._open[loop] = {}
+        return batches
+
+    def _open_batch(self, batches: dict[Hashable, _Batch[Q]], group: Hashable, name: Hashable) -> _Batch[Q]:
+        """Return the first batch of ``group`` that has no question of that name, a new one if need be."""
+        places = ((group, number) for number in count())
+        place = next(place for place in places if place not in batches or name not in batches[place].names)
+        batch = batches.get(place)
+        if batch is None:
+            batch = batches[place] = _Batch(place)
+            running = self._run(batch, batches)
+            batch.task = asyncio.get_running_loop().create_task(running, name=f"acache:batch {self._label}")
+        if name is not None:
+            batch.names.add(name)
+        return batch
+
+    async def _run(self, batch: _Batch[Q], batches: dict[Hashable, _Batch[Q]]) -> None:
         asked: list[_Question[Q]] = batch.questions
         try:
             await self._collect(batch)
-            _close(batch, batches, group)
+            _close(batch, batches)
             asked = [question for question in batch.questions if not question.answer.cancelled()]
             flights = [question.flight for question in asked if question.flight is not None]
             with computing_for(flights, self._label):
@@ -128,7 +154,7 @@ class Batcher(Generic[Q, A]):
             for question in asked:
                 _give(question, failed)
         finally:
-            _close(batch, batches, group)
+            _close(batch, batches)
 
     async def _collect(self, batch: _Batch[Q]) -> None:
         if self._window:
@@ -147,10 +173,10 @@ class Batcher(Generic[Q, A]):
                 return
 
 
-def _close(batch: _Batch[Any], batches: dict[Hashable, _Batch[Any]], group: Hashable) -> None:
+def _close(batch: _Batch[Any], batches: dict[Hashable, _Batch[Any]]) -> None:
     """Let nobody join any more."""
-    if batches.get(group) is batch:
-        del batches[group]
+    if batches.get(batch.place) is batch:
+        del batches[batch.place]
 
 
 def _give(question: _Question[Any], answer: Any) -> None:

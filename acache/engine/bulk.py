@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import gather
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,16 +29,17 @@ async def run_many(engine: Engine, calls: Sequence[Call], route: Route) -> list[
         calls = [replace(call, stores=False) for call in calls]
     stored = await find_many(engine, calls)
     outcomes: list[Any] = [None] * len(calls)
-    rest: dict[int, Coroutine[Any, Any, Any]] = {}
+    rest: list[int] = []
     for place, call in enumerate(calls):
         hit = stored.get(call.key)
         found = None if hit is None else engine._found(call, *hit)
         step = engine._step(call, route, found)
         if step is Step.COMPUTE:
-            rest[place] = engine._join(call)
+            rest.append(place)
         else:
             outcomes[place] = await attempt(engine._carry_out(call, route, step, found))
-    computed = await gather(*rest.values(), return_exceptions=True)
+    await engine.groups.learn(calls[place] for place in rest)
+    computed = await gather(*(engine._join(calls[place]) for place in rest), return_exceptions=True)
     for place, result in zip(rest, computed, strict=True):
         outcomes[place] = result
     return outcomes
@@ -49,14 +50,14 @@ async def find_many(engine: Engine, calls: Sequence[Call]) -> dict[Key, tuple[En
     if not calls:
         return {}
     by_key = {call.key: call for call in calls}
-    codec, depth = calls[0].options.codec, engine._depth()
+    codec = calls[0].options.codec
     found: dict[Key, tuple[Entry, Tier]] = {}
     if not calls[0].options.timing.is_plain:
         found = await engine.chain.find_many(
-            by_key, codec, depth, lambda key, entry: engine._judge(by_key[key], entry) is Freshness.FRESH
+            by_key, codec, lambda key, entry: engine._finder.freshness(by_key[key], entry) is Freshness.FRESH
         )
     rest = [key for key in by_key if key not in found]
-    return found | await engine.chain.find_many(rest, codec, depth) if rest else found
+    return found | await engine.chain.find_many(rest, codec) if rest else found
 
 
 async def look_up_many(engine: Engine, calls: Sequence[Call], route: Route) -> list[Hit[Any] | None]:
@@ -76,9 +77,13 @@ async def put_many(engine: Engine, calls: Sequence[Call], values: Sequence[Any],
     """
     if engine.determinism is not None:  # it asks the tiers about each of them, and never replaces
         written = [
-            await engine.put(call, value, route, replace=True) for call, value in zip(calls, values, strict=True)
+            await attempt(engine.put(call, value, route, replace=True))
+            for call, value in zip(calls, values, strict=True)
         ]
-        return sum(written)
+        for outcome in written:
+            if isinstance(outcome, Exception):
+                raise outcome
+        return written.count(True)
     entries: dict[Key, Entry] = {}
     for call, value in zip(calls, values, strict=True):
         entry = engine._storing.entry(call, value, value, 0.0, Origin(call.factors()))

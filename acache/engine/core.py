@@ -70,7 +70,7 @@ class Engine:
         self._storing = Storing(chain, self.flights.invalidate, background, determinism, reporter)
         self._finder = finder = Finder(chain, self._storing, background, determinism)
         self.judge = finder.judge
-        self._find, self._found, self._depth, self._judge = finder.find, finder.found, finder.depth, finder.freshness
+        self._find, self._found = finder.find, finder.found
         #: Look where looking needs no waiting.
         self.peek = finder.peek
         #: Let the time of what is stored for a call begin anew; tell whether there was something to be served.
@@ -95,13 +95,14 @@ class Engine:
 
         Raises what the computation raises; :class:`~acache.exceptions.ReplayMissError` for a replay that finds nothing, and
         :class:`~acache.exceptions.StrictDeterministicCachingKeyNotFoundError` for any call of a strict cache;
+        :class:`~acache.exceptions.DeterminismLostError` for what workers cannot agree on, which is all that is not stored when nothing may be;
         :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a result no tier can encode;
         :class:`~acache.exceptions.RecursiveCallError` for a call that waits for itself.
         """
         if route is Route.RECORD:
             return await self._record(call)
         hit = None if route is Route.REFUSE else self.peek(call)
-        if hit is None and route in {Route.REPLAY, Route.STRICT}:
+        if hit is None and route in {Route.REPLAY, Route.STRICT, Route.AGREED}:
             hit = await self._find(call)
         return await self._carry_out(call, route, self._step(call, route, hit), hit)
 
@@ -112,7 +113,7 @@ class Engine:
             self._refresh(call)
         if hit is None or step is Step.REFUSE:
             self._report(call, "missed")
-            raise self._strict_miss(call) if route is Route.STRICT else ReplayMissError(call.label, call.key)
+            raise self._miss(call, route)
         return await self._serve(call, hit)
 
     def run_now(self, call: Call, route: Route) -> tuple[bool, Any]:
@@ -143,7 +144,7 @@ class Engine:
         if found is None or not found.freshness.is_served:
             self._report(call, "missed", action="get")
             if route is Route.STRICT:
-                raise self._strict_miss(call)
+                raise self._miss(call, route)
             return None
         value = found.value if isinstance(found.value, Failure) else await self._decode(call, found.value)
         self._report(call, "hit", found, action="get")
@@ -181,17 +182,26 @@ class Engine:
         return written is Written.NEW
 
     async def explain(self, call: Call, prefixes: tuple[str, ...]) -> Explanation:
-        """Say whether a call is stored and, if not, which entry comes nearest. See :mod:`acache.engine.explain`."""
-        return await explain(self.chain, call.label, call.key, call.factors(), prefixes)
+        """Say whether a call would be served and, if not, which entry comes nearest. See :mod:`acache.engine.explain`.
+
+        Nothing is brought nearer by looking, or counts as used.
+        """
+        found = await self._finder.look(call, fills=False)
+        hit = found is not None and self._finder.freshness(call, found[0]).is_served
+        return await explain(self.chain, call, prefixes, hit=hit)
 
     async def remove(self, key: Key) -> bool:
         """Remove one entry; what is being computed for it now is not stored."""
         self.flights.invalidate(key)
+        if self.determinism is not None:
+            self.determinism.usage.forget(key)
         return await self.chain.remove(key)
 
     async def clear(self, prefix: str = "") -> None:
         """Remove every entry whose key begins with ``prefix``; what is being computed for them now is not stored."""
         self.flights.invalidate_all(prefix)
+        if self.determinism is not None:
+            self.determinism.usage.forget_all(prefix)
         await self.chain.clear(prefix=prefix)
         await self.groups.forget(prefix)
 
@@ -382,9 +392,13 @@ class Engine:
 
     # --- serving --------------------------------------------------------------------------------------------------
 
-    def _strict_miss(self, call: Call) -> Exception:
-        detail = "" if self.determinism is None else self.determinism.why_missing()
-        return StrictDeterministicCachingKeyNotFoundError(call.label, call.key, detail)
+    def _miss(self, call: Call, route: Route) -> Exception:
+        """Return what a call raises that is not stored and must not be computed."""
+        if route is Route.AGREED:
+            return DeterminismLostError(call.label, call.key)
+        if route is not Route.STRICT or self.determinism is None:
+            return ReplayMissError(call.label, call.key)
+        return StrictDeterministicCachingKeyNotFoundError(call.label, call.key, self.determinism.why_missing())
 
     async def _serve(self, call: Call, found: Found) -> Any:
         if isinstance(found.value, Failure):

@@ -48,7 +48,12 @@ class DeferredRecording:
         self._settle(encoded, None)
 
     def fail(self, error: Exception) -> None:
-        """Store nothing; who waits for the result gets ``error``. Else as :meth:`finalize`."""
+        """Store nothing; who waits for the result gets ``error``. Else as :meth:`finalize`.
+
+        Raises :class:`~acache.exceptions.UserError` also for what is no :class:`Exception`; the recording is open then as before.
+        """
+        if not _is_exception(error):
+            raise UserError(f"fail() takes an exception for those who wait, not {type(error).__name__}")
         self._settle(None, error)
 
     def _settle(self, value: Any, error: Exception | None) -> None:
@@ -100,3 +105,7 @@ class Deferral:
         while self._wakers:
             with suppress(IndexError, RuntimeError):  # another thread took the last; a loop was closed
                 self._wakers.pop()()
+
+
+def _is_exception(given: object) -> bool:
+    return isinstance(given, Exception)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
+from acache.engine.call import Call
 from acache.tiers.chain import ChainTier
 from acache.types import Key
 
@@ -23,7 +24,7 @@ class Explanation:
 
     ``hit``: the entry is there. Otherwise ``nearest`` is the key of the entry of the same function that differs in the fewest
     factors, ``differs`` their names (``version``, an argument, a form of the isolation context), and ``examined`` the number of entries that
-    were looked at. With ``nearest`` and nothing in ``differs``, the entry has expired or cannot be read.
+    were looked at. With ``nearest`` and nothing in ``differs``, the entry has expired, is no longer served, or cannot be read.
     """
 
     function: str
@@ -66,15 +67,15 @@ def nearest(
     return best, fewest, count
 
 
-async def explain(
-    chain: ChainTier, label: str, key: Key, factors: Mapping[str, str], prefixes: tuple[str, ...]
-) -> Explanation:
-    """Explain one call: look for its entry, then among all entries by the first of ``prefixes`` that has any of its function.
+async def explain(chain: ChainTier, call: Call, prefixes: tuple[str, ...], *, hit: bool) -> Explanation:
+    """Explain one call that was found to be a ``hit`` or not: look among all entries by the first of ``prefixes`` that has any of its function.
 
     Costs a look at up to :data:`EXPLAIN_LIMIT` entries; for debugging, not for every call.
     """
-    if await chain.contains(key):
+    label, key = call.label, call.key
+    if hit:
         return Explanation(label, key, hit=True)
+    factors = call.factors()
     examined = 0
     for prefix in prefixes:
         found, differing, count = nearest(factors, await _factors(chain, prefix))

@@ -41,13 +41,9 @@ class Finder:
         self._determinism: Final = determinism
         self.judge: Final = Judge(chain.clock)
 
-    def depth(self) -> int | None:
-        """Return how many tiers are looked into at this moment; ``None``: all."""
-        return None if self._determinism is None else self._determinism.depth()
-
     def peek(self, call: Call) -> Found | None:
         """Look where looking needs no waiting: into memory, and at what the kernel has of a file."""
-        found = self._chain.find_now(call.key, call.options.codec, self.depth())
+        found = self._chain.find_now(call.key, call.options.codec)
         return None if found is None else self.found(call, *found)
 
     async def find(self, call: Call) -> Found | None:
@@ -57,16 +53,18 @@ class Finder:
 
     async def find_entry(self, call: Call) -> tuple[Entry, Tier] | None:
         """Do as :meth:`find`; what is found is not judged, and not used."""
-        if call.find is not None:
-            return await call.find(call)
-        key, codec, depth = call.key, call.options.codec, self.depth()
+        return await (self.look(call, fills=True) if call.find is None else call.find(call))
+
+    async def look(self, call: Call, *, fills: bool) -> tuple[Entry, Tier] | None:
+        """Return the entry and the tier that had it; ``fills`` says whether the tiers before that have it then, too."""
+        key, codec = call.key, call.options.codec
         if not call.options.timing.is_plain:
             fresh = await self._chain.find(
-                key, codec, depth, lambda entry: self.freshness(call, entry) is Freshness.FRESH
+                key, codec, lambda entry: self.freshness(call, entry) is Freshness.FRESH, fills=fills
             )
             if fresh is not None:
                 return fresh
-        return await self._chain.find(key, codec, depth)
+        return await self._chain.find(key, codec, fills=fills)
 
     def freshness(self, call: Call, entry: Entry) -> Freshness:
         """Say how good an entry is for a call."""
@@ -75,7 +73,7 @@ class Finder:
     def found(self, call: Call, entry: Entry, tier: Tier) -> Found:
         """Judge what was found, and note that it is used."""
         if self._determinism is not None:
-            self._determinism.used[call.key] = call.options.codec
+            self._determinism.usage.note(call.key, call.options.codec, entry)
         if settings().debug_mutation and tier is self._chain.memory and call.options.shares:
             self._storing.witness.look(call.label, call.key, entry)
         freshness = self.freshness(call, entry)
@@ -93,7 +91,7 @@ class Finder:
             found = await self.find_entry(call)
             if found is None or not self.freshness(call, found[0]).is_served:
                 return False
-            renewed = await self._storing.restamped(call, found[0])
+            renewed = replace(await self._storing.restamped(call, found[0]), renews=True)
             return await self._storing.publish(call, renewed, lambda: watch.fresh, replace=True) is Written.NEW
 
     def _use(self, call: Call, entry: Entry, idle: float) -> None:
@@ -114,5 +112,5 @@ class Finder:
         with self._chain.watching(call.key) as watch:
             stored = await self._chain.tiers[-1].read(call.key, call.options.codec)
             if stored is not None and stored.created == entry.created:
-                renewed = replace(entry, told=entry.stale_at)
+                renewed = replace(entry, told=entry.stale_at, renews=True)
                 await self._storing.publish(call, renewed, lambda: watch.fresh, replace=True)

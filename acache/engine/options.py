@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy as copying
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
@@ -18,7 +19,17 @@ from acache.exceptions import (
     CustomResultEncoderRequiredError,
 )
 
-__all__ = ("CacheExceptions", "CopyMode", "FlightLevel", "OnUnencodable", "Options", "StoreIf", "Ttl", "said")
+__all__ = (
+    "CacheExceptions",
+    "CopyMode",
+    "FlightLevel",
+    "OnUnencodable",
+    "Options",
+    "StoreIf",
+    "Ttl",
+    "check_callable",
+    "said",
+)
 
 T = TypeVar("T")
 
@@ -33,7 +44,7 @@ Coder: TypeAlias = Callable[[Any], Any]
 #: How long a result is good: a duration, or what says so of each result.
 Ttl: TypeAlias = Duration | Callable[[Any], Duration | None]
 #: Exceptions that are results: types, or types and how long each is good.
-CacheExceptions: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Mapping[type[Exception], Duration | None]
+CacheExceptions: TypeAlias = type[Exception] | Collection[type[Exception]] | Mapping[type[Exception], Duration | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +105,11 @@ class Options:
             raise CustomResultDecoderRequiredError(label)
         if decoder is not None and encoder is None:
             raise CustomResultEncoderRequiredError(label, "it has a custom_result_decoder= and no encoder")
-        for option, value in (("store_if", store_if), ("custom_result_encoder", encoder)):
-            if value is not None and not callable(value):
-                raise ConfigurationError(option, f"{label} needs a callable here, not {type(value).__name__}")
         for option, given in (("store_if", store_if), ("ttl", ttl)):
-            if _is_async(given):
-                raise ConfigurationError(option, f"{label} needs a plain function here: what it says is not awaited")
+            _refuse_async(option, label, given)
+        coders = (("custom_result_encoder", encoder), ("custom_result_decoder", decoder))
+        for option, given in (("store_if", store_if), *coders):
+            check_callable(option, label, given)
         options = cls(
             ttl=ttl if callable(ttl) else as_seconds(ttl),
             jitter=as_seconds(jitter, "jitter") or 0.0,
@@ -179,8 +189,15 @@ class Options:
                 f"{label}: a deterministic cache keeps what was stored first; idle=, refreshes, stale results "
                 "and cache_exceptions= would divide its workers",
             )
+        if agrees and (self.store_if is not None or self.on_unencodable == "warn"):
+            raise ConfigurationError(
+                "memoize",
+                f"{label}: workers agree on what is stored, and store_if= and on_unencodable='warn' return what is not",
+            )
 
     def _refuse_contradictions(self, label: str) -> None:
+        if not isinstance(self.finish_in_background, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
+            raise ConfigurationError("finish_in_background", f"{label} needs True or False")
         timing = self.timing
         ends = None if callable(self.ttl) else self.ttl
         if self.jitter and self.ttl is None:
@@ -196,6 +213,8 @@ class Options:
             raise ConfigurationError("early_refresh", f"{label} has no ttl= to be earlier than")
         if timing.idle is not None and ends is not None and timing.idle >= ends:
             raise ConfigurationError("idle", f"{label}: it must be less than the ttl, or it never ends anything")
+        if self.finish_in_background and not self.has_limits:
+            raise ConfigurationError("finish_in_background", f"{label} has no timeout= after which it could go on")
         if None not in {self.timeout, self.soft_timeout} and cast("float", self.soft_timeout) >= cast(
             "float", self.timeout
         ):
@@ -204,6 +223,12 @@ class Options:
             raise ConfigurationError(
                 "soft_timeout", f"{label} keeps no stale results to serve: give stale_ttl= or stale_on_error="
             )
+
+
+def check_callable(option: str, label: str, value: object) -> None:
+    """Raise :class:`~acache.exceptions.ConfigurationError` for a ``value`` that cannot be called; ``None`` is none."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(option, f"{label} needs a callable here, not {type(value).__name__}")
 
 
 def said(answer: T) -> T:
@@ -218,9 +243,10 @@ def said(answer: T) -> T:
     return answer
 
 
-def _is_async(given: object) -> bool:
+def _refuse_async(option: str, label: str, given: object) -> None:
     method = getattr(given, "__call__", None)  # noqa: B004 - asks how it is called, not whether
-    return inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(method)
+    if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(method):
+        raise ConfigurationError(option, f"{label} needs a plain function here: what it says is not awaited")
 
 
 def _one_of(option: str, value: str | None, choices: Any) -> Any:
@@ -233,25 +259,27 @@ def _one_of(option: str, value: str | None, choices: Any) -> Any:
 def _positive(option: str, value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ConfigurationError(option, "expected a number above 0; 1 is usual, more is earlier")
     return float(value)
 
 
 def _exceptions(given: CacheExceptions | None, ttl: Ttl | None) -> Mapping[type[Exception], float | None]:
-    ttls: dict[Any, Any] = {}
-    if isinstance(given, Mapping):
-        ttls = {kind: as_seconds(ttl, "cache_exceptions") for kind, ttl in given.items()}
-    elif given is not None:
-        if callable(ttl):
-            raise ConfigurationError("cache_exceptions", "with a callable ttl, give each its own: {ValueError: '10s'}")
-        ttls = dict.fromkeys(given if isinstance(given, tuple) else (given,), as_seconds(ttl))
-    for kind in ttls:
+    if given is None:
+        return MappingProxyType({})
+    # No iterator: cache_with() builds the same options again.
+    kinds = tuple(cast("Collection[Any]", given)) if isinstance(given, Collection) else (given,)
+    for kind in kinds:  # before anything else: what is no class need not be hashable
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             raise ConfigurationError(
                 "cache_exceptions", "expected subclasses of Exception, or a mapping of them to their ttl"
             )
-    return MappingProxyType(ttls)
+    if isinstance(given, Mapping):
+        ttls = cast("Mapping[type[Exception], Duration | None]", given)
+        return MappingProxyType({kind: as_seconds(ttls[kind], "cache_exceptions") for kind in kinds})
+    if callable(ttl):
+        raise ConfigurationError("cache_exceptions", "with a callable ttl, give each its own: {ValueError: '10s'}")
+    return MappingProxyType(dict.fromkeys(kinds, as_seconds(ttl)))
 
 
 _NAMES = frozenset(inspect.signature(Options.build).parameters) - {"label", "encoder", "decoder", "typed"}

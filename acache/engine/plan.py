@@ -32,8 +32,15 @@ class Route(Enum):
     REPLAY = auto()
     #: As REPLAY, because the whole cache is strict: another error, and nothing may be inserted either.
     STRICT = auto()
+    #: As REPLAY, because workers agree on what is stored only, and nothing may be stored: another error.
+    AGREED = auto()
     #: Refuse: nothing may be read and nothing may be computed.
     REFUSE = auto()
+
+    @property
+    def stores(self) -> bool:
+        """Whether something given from outside may be stored."""
+        return self not in {Route.BYPASS, Route.READ, Route.AGREED}
 
 
 def plan(verb: Verb, scope: Scope, *, enabled: bool, recache: bool, mode: Mode = "fast") -> Route:
@@ -50,7 +57,9 @@ def plan(verb: Verb, scope: Scope, *, enabled: bool, recache: bool, mode: Mode =
         return Route.STRICT
     if mode == "fast" and (verb == "record" or scope.recompute or recache):
         return Route.BYPASS if scope.read_only else Route.RECORD
-    return Route.READ if scope.read_only else Route.LOOKUP
+    if scope.read_only:
+        return Route.READ if mode == "fast" else Route.AGREED
+    return Route.LOOKUP
 
 
 class Step(Enum):

@@ -111,7 +111,7 @@ class Storing:
             raise CustomResultEncoderRequiredError(call.label, str(error)) from error
         if written is Written.NEW:
             if self._determinism is not None:
-                self._determinism.used[call.key] = call.options.codec
+                self._determinism.usage.note(call.key, call.options.codec, entry)
             if settings().debug_mutation and call.options.shares:
                 self.witness.look(call.label, call.key, entry)
         return written

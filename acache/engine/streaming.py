@@ -7,7 +7,6 @@ take part in the flight for as long as they follow: when the last one leaves, th
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -20,7 +19,8 @@ from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.groups import Origin
 from acache.exceptions import CustomResultEncoderRequiredError
 from acache.flight import FOREIGN_CHECK, Flight, LeaderLost, wake
-from acache.tiers.memory import estimate_size
+from acache.mutexes import make_mutex
+from acache.tiers.sizing import estimate_size
 from acache.types import MISSING, Missing, Written
 
 __all__ = ("Recording", "Source", "follow", "record_alone")
@@ -38,8 +38,7 @@ class Recording:
     def __init__(self, limit: int) -> None:
         self._limit: Final = limit
         self._loop: Final = asyncio.get_running_loop()
-        # Reentrant: the garbage collector may end one who follows in the middle of anything.
-        self._mutex: Final = threading.RLock()
+        self._mutex: Final = make_mutex()
         self._chunks: dict[int, Any] = {}
         self._positions: dict[object, int] = {}
         self._waiting: set[asyncio.Future[Missing | None]] = set()
@@ -184,11 +183,17 @@ async def follow(engine: Engine, call: Call, source: Source, limit: int) -> Asyn
     """
     given = 0
     while True:
+        try:
+            born = await engine.groups.board(call)
+        except Exception:
+            engine._report(call, "failed")
+            raise
         with engine.flights.board(
             call.key,
             call.label,
             lambda flight: _produce(engine, call, flight, source),
             lambda: Recording(limit),
+            born=born,
             stores=call.stores,
         ) as (flight, leads):
             recording: Recording = flight.progress
@@ -216,8 +221,9 @@ async def follow(engine: Engine, call: Call, source: Source, limit: int) -> Asyn
 async def record_alone(engine: Engine, call: Call, source: Source, limit: int) -> AsyncGenerator[Any, None]:
     """Yield what ``source()`` yields, and store it over what is there when that has come to its end."""
     chunks: list[Any] = []
-    size, cost, origin = 0, 0.0, Origin(call.factors())
+    size, cost = 0, 0.0
     try:
+        origin = await engine.groups.begin(call)
         async with call.place(), aclosing(source()) as generator:
             while True:
                 started = engine.clock.monotonic()
@@ -231,8 +237,8 @@ async def record_alone(engine: Engine, call: Call, source: Source, limit: int) -
                 else:
                     chunks.clear()
                 yield chunk
-        wanted = size <= limit and engine._storing.wants(call, chunks)
-        stored = wanted and await engine._storing.store_over(call, chunks, cost, origin)
+        complete = _completed(engine, call, chunks, origin) if size <= limit else None
+        stored = complete is not None and await engine._storing.store_over(call, chunks, cost, complete)
     except Exception:
         engine._report(call, "failed")
         raise
@@ -246,7 +252,7 @@ async def _produce(engine: Engine, call: Call, flight: Flight[Found], source: So
         if found is not None and found.freshness.is_served:
             recording.replay(found, await engine._decode(call, found.value))
             return found
-        origin = Origin(call.factors())
+        origin = await engine.groups.begin(call, flight)
         async with call.place():
             cost = await _run(engine, flight, recording, source)
         flight.landing = True
@@ -280,7 +286,8 @@ async def _store(
 ) -> bool:
     """Store a stream that has come to its end."""
     call = replace(call, stores=engine.flights.is_to_store(flight))
-    if not engine._storing.wants(call, chunks):
+    complete = _completed(engine, call, chunks, origin)
+    if complete is None:
         return False
     try:
         stored = await engine._storing.encode(call, chunks)
@@ -288,10 +295,15 @@ async def _store(
             deferral = Deferral.of(stored)
             del stored
             stored = await engine._storing.final(call, deferral)
-        entry = engine._storing.entry(call, chunks, stored, cost, origin)
+        entry = engine._storing.entry(call, chunks, stored, cost, complete)
         return await engine._storing.publish(call, entry, flight.holds, replace=True) is Written.NEW
     except CustomResultEncoderRequiredError:
         if call.options.on_unencodable == "raise":
             raise
         engine._storing.warn_unencodable(call.label)
         return False
+
+
+def _completed(engine: Engine, call: Call, chunks: list[Any], origin: Origin) -> Origin | None:
+    """Return with what a stream that has come to its end is stored; ``None``: it is not."""
+    return engine.groups.complete(call, chunks, origin) if engine._storing.wants(call, chunks) else None

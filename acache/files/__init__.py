@@ -5,12 +5,14 @@ Nothing here knows an entry or a codec. :class:`~acache.files.shelf.Shelf` is th
 """
 
 from acache.files.blob import Blob
+from acache.files.choosing import DISK_POLICIES, DiskPolicy
 from acache.files.culling import Culled, Limits
 from acache.files.keeping import Keeper, size_of
 from acache.files.quarantine import QUARANTINE, QUARANTINE_LIMIT
-from acache.files.shard import Judge, Verdict
+from acache.files.shard import Judge, Published, Verdict
 from acache.files.shelf import Shelf
 from acache.files.stamps import FLOOR_DIGITS, LATEST, MAX_STAMPS, StampFiles
+from acache.files.stock import DAMAGED, EXPIRED
 from acache.files.sweeping import LOCKS
 from acache.files.system import FileSystem
 from acache.files.temporary import ABANDONED, TEMPORARY
@@ -19,6 +21,9 @@ from acache.files.warm import WARM_LIMIT
 
 __all__ = (
     "ABANDONED",
+    "DAMAGED",
+    "DISK_POLICIES",
+    "EXPIRED",
     "FLOOR_DIGITS",
     "LATEST",
     "LOCKS",
@@ -29,10 +34,12 @@ __all__ = (
     "WARM_LIMIT",
     "Blob",
     "Culled",
+    "DiskPolicy",
     "FileSystem",
     "Judge",
     "Keeper",
     "Limits",
+    "Published",
     "Shelf",
     "StampFiles",
     "Verdict",

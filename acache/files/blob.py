@@ -20,12 +20,13 @@ _NO_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
 class Blob(Handle):
     """A regular file open for reading; its inode is not used anew meanwhile, so ``identity`` means this file."""
 
-    __slots__ = ("changed", "identity", "modified", "size")
+    __slots__ = ("changed", "identity", "modified", "modified_ns", "size")
 
     def __init__(self, files: FileSystem, fd: int, status: os.stat_result) -> None:
         super().__init__(files, fd)
         self.size: Final = status.st_size
         self.modified: Final = status.st_mtime
+        self.modified_ns: Final = status.st_mtime_ns
         self.changed: Final = status.st_ctime_ns
         self.identity: Final = identity_of(status)
 

@@ -5,8 +5,9 @@ takes shards until it has a thousand files or all there are, sets the ledger rig
 at most, until the ledger is five percent below the limit. So an eviction costs some four looks at a file, however many
 files there are, and what goes is among the worst quarter of a sample, not the very worst of all.
 
-What is worth least, nobody wrote down at a read. A file's time of change tells when it was published or, to within a
-minute, when a process last *renewed* it because of hits (:class:`~acache.files.keeping.Keeper`): so recency is shared by all processes.
+What is worth least (:mod:`acache.files.choosing`), nobody wrote down at a read. A file's time of change tells when it was
+published or, to within a minute, when a process last *renewed* it because of hits (:class:`~acache.files.keeping.Keeper`): so uses
+are shared by all processes.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
+from acache.files.choosing import Choice, DiskPolicy, choose
 from acache.files.ledger import NOTHING, SHARDS, Amount, Page
 from acache.files.shelf import Shelf
-from acache.files.stock import Seen, Worth
+from acache.files.stock import DAMAGED, Seen, Worth
 from acache.types import Key
 
-__all__ = ("Culled", "Culler", "Limits", "choose", "rank")
+__all__ = ("Culled", "Culler", "Limits")
 
 #: Files that make a fair sample, and the part of them that may go.
 _SAMPLE: Final = 1024
@@ -31,20 +33,21 @@ _LOW: Final = 0.95
 _HIGH: Final = 1.05
 
 #: What went, and why.
-Culled: TypeAlias = tuple[Key, Literal["evicted", "expired"]]
+Culled: TypeAlias = tuple[Key, Literal["evicted", "expired", "corrupt"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a directory may hold: bytes and number of files, and their age in seconds; ``None`` is no limit.
 
-    ``worth`` looks into a file and returns the seconds it took to make, or a negative number if it is dead; without it all
-    files are worth the same, and what was not used for longest goes first.
+    ``policy`` says what goes first (:mod:`acache.files.choosing`). ``worth`` looks into a file and returns the seconds it took to
+    make, or a negative number if it is dead; without it all files are worth the same.
     """
 
     max_bytes: int | None = None
     max_files: int | None = None
     max_age: float | None = None
+    policy: DiskPolicy = "sieve"
     worth: Worth | None = None
 
     @property
@@ -60,37 +63,17 @@ class Limits:
         """Return what is above ``part`` of the limits."""
         return Amount(_above(amount.bytes, self.max_bytes, part), _above(amount.files, self.max_files, part))
 
+    def fits_roughly(self, page: Page, more: Amount = NOTHING) -> bool:
+        """Tell whether what is there was counted, and is with ``more`` at most five percent above the limits."""
+        return page.is_counted and self.fits(page.total.plus(more), _HIGH)
+
     def is_crowded(self, page: Page) -> bool:
         """Tell whether writers must wait until somebody has culled, or counted."""
-        return not (page.is_counted and self.fits(page.total, _HIGH))
+        return not self.fits_roughly(page)
 
 
 def _above(number: int, limit: int | None, part: float) -> int:
     return 0 if limit is None else max(0, number - math.floor(limit * part))
-
-
-def rank(seen: Seen, newest: int) -> float:
-    """Say what a file is worth: its seconds for each byte and each second since its last use.
-
-    That is the priority of hyperbolic caching (Blankstein, Sen and Freedman, USENIX ATC 2017), for one use. Time is the
-    file system's, and now is the ``newest`` change there was, in nanoseconds: no clock of ours has to agree with it.
-    """
-    idle = 1.0 + max(0, newest - seen.changed) / 1e9
-    return seen.worth / (idle * max(seen.size, 1))
-
-
-def choose(found: Sequence[Seen], excess: Amount, most: int, *, by_worth: bool) -> list[Seen]:
-    """Return what should go of ``found``, worst first, to make up for ``excess``: no more than ``most``."""
-    newest = max((seen.changed for seen in found), default=0)
-    order = sorted(found, key=(lambda seen: rank(seen, newest)) if by_worth else (lambda seen: seen.changed))
-    chosen: list[Seen] = []
-    left = excess
-    for seen in order[:most]:
-        if left == (0, 0):
-            break
-        chosen.append(seen)
-        left = left.minus(Amount(seen.size, 1))
-    return chosen
 
 
 @dataclass(slots=True)
@@ -101,6 +84,7 @@ class _Look:
     paper: Amount
     found: list[Seen]
     kept: Amount
+    hand: int = 0
 
 
 @dataclass(slots=True)
@@ -168,17 +152,20 @@ class Culler:
                     return False
                 looks = [_Look(page.next_shard(step), NOTHING, [], NOTHING) for step in range(tally.shards)]
                 for look in looks:
-                    look.paper = page.shard(look.shard)
+                    look.paper, look.hand = page.shard(look.shard), page.hand(look.shard)
             was_counted = was_counted and counted
             looks = self._look(looks, skips_empty=counted and not thorough)
             whole = len(looks) == SHARDS
             tally.count(looks)
             excess = self._limits.excess(tally.believed(total, looks), _LOW) if counted else NOTHING
-            gone += self._remove(looks, self._doom(looks, excess, now, whole=whole), now)
+            choice = self._choose(looks, excess, now, whole=whole)
+            gone += self._remove(looks, set(choice.doomed), now)
+            self._mark(choice)
             tally.keep(looks)
             with self._ledger.open() as page:
                 for look in looks:
                     page.settle(look.shard, look.paper, look.kept)
+                    page.set_hand(look.shard, choice.hands.get(look.shard, page.hand(look.shard)))
                     page.turn()
                 if thorough and not tally.shards:
                     page.aged = now
@@ -196,17 +183,31 @@ class Culler:
                 number += len(look.found)
         return looks
 
-    def _doom(self, looks: Sequence[_Look], excess: Amount, now: float, *, whole: bool) -> set[Seen]:
+    def _choose(self, looks: Sequence[_Look], excess: Amount, now: float, *, whole: bool) -> Choice:
         found = [seen for look in looks for seen in look.found]
         dead = {seen for seen in found if self._is_dead(seen, now)}
         alive = [seen for seen in found if seen not in dead]
         # Of everything, one at least stays: it fits, or it would not have been stored.
         most = max(1, len(alive) - 1 if whole else len(alive) // _PART)
-        return dead.union(choose(alive, excess.minus(_amount(dead)), most, by_worth=self._limits.worth is not None))
+        hands = {look.shard: look.hand for look in looks}
+        choice = choose(alive, excess.minus(_amount(dead)), most, self._limits.policy, hands)
+        return choice._replace(doomed=[*dead, *choice.doomed])
+
+    def _mark(self, choice: Choice) -> None:
+        by_shard: dict[int, dict[Seen, int]] = {}
+        for seen, uses in choice.left.items():
+            by_shard.setdefault(seen.shard, {})[seen] = uses
+        for shard, left in by_shard.items():
+            self._shelf.mark(shard, left)
 
     def _is_dead(self, seen: Seen, now: float) -> bool:
         max_age = self._limits.max_age
-        return seen.worth < 0 or (max_age is not None and seen.modified + max_age <= now)
+        return seen.worth < 0 or (max_age is not None and seen.modified / 1e9 + max_age <= now)
+
+    def _cause(self, seen: Seen, now: float) -> Literal["evicted", "expired", "corrupt"]:
+        if seen.worth == DAMAGED:
+            return "corrupt"
+        return "expired" if self._is_dead(seen, now) else "evicted"
 
     def _remove(self, looks: Sequence[_Look], doomed: set[Seen], now: float) -> list[Culled]:
         gone: list[Culled] = []
@@ -216,7 +217,7 @@ class Culler:
                 went = self._shelf.evict(look.shard, chosen)
                 look.kept = look.kept.minus(_amount(went))
                 for seen in went:
-                    gone.append((seen.key, "expired" if self._is_dead(seen, now) else "evicted"))  # noqa: PERF401 - typed so
+                    gone.append((seen.key, self._cause(seen, now)))  # noqa: PERF401 - typed so
         return gone
 
 

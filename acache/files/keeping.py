@@ -2,9 +2,10 @@
 
 At a write: enter it into the ledger. Above the limit somebody is asked to cull behind the writers' backs; five percent
 above, and in a directory that was never counted, the writer does it himself before he goes on, or waits for who is at it.
-So each writer is at most one file beyond.
+So each writer is at most one file beyond. If that comes to nothing (who culls was stopped, or the disk fails) he writes no
+more beyond, and does not wait again: until the limit holds without him, or somebody can cull again, his files are refused.
 
-At a hit: remember the key, no more. Once a minute the files of the keys that were remembered are renewed.
+At a hit: remember the key, and how often, no more. Once a minute the files of the keys that were remembered are renewed.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from contextlib import suppress
 from typing import Final, final
 
 from acache.exceptions import CacheError, EntryRejectedError
+from acache.files.choosing import COUNTING
 from acache.files.culling import Culled, Culler, Limits
 from acache.files.ledger import Amount, Page
-from acache.files.shard import Judge
+from acache.files.shard import Judge, Published
 from acache.files.shelf import Shelf
 from acache.files.system import BytesLike, FileSystem
 from acache.types import Key
@@ -51,33 +53,45 @@ class Keeper:
         self._files: Final = files
         self._wall: Final = wall
         self._told: Final = told
-        self._used: set[Key] = set()
+        self._used: dict[Key, int] = {}
         self._renew_at = self._age_at = float("-inf")
         #: Not due again before this time, while a thread is at it.
         self._tidied_by = float("-inf")
         #: Whether the last write was above the limit.
         self._is_over = False
+        #: Whether culling came to nothing when it was needed.
+        self._is_stuck = False
 
     def refuses(self, size: int) -> bool:
         """Tell whether a file of ``size`` bytes is larger than all files may be together."""
         return self.limits.max_bytes is not None and size > self.limits.max_bytes
 
-    def publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> bool:
-        """Store as :meth:`~acache.files.shelf.Shelf.publish` does, and see to the limits. Blocks."""
-        stored = self._shelf.publish(key, buffers, replace=replace, judge=judge)
-        if stored and self.limits.are_of_size:
-            page = self._shelf.ledger.add(int(key[_SHARD], 16), Amount(size_of(buffers), 1))
+    def publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> Published | None:
+        """Store as :meth:`~acache.files.shelf.Shelf.publish` does, and see to the limits. Blocks.
+
+        ``None``: refused, since there is no room and nobody can make any.
+        """
+        amount = Amount(size_of(buffers), 1)
+        if self._is_stuck and not self._has_room(amount):
+            return None
+        published = self._shelf.publish(key, buffers, replace=replace, judge=judge)
+        if published.stored and self.limits.are_of_size:
+            try:
+                page = self._shelf.ledger.add(int(key[_SHARD], 16), amount)
+            except BlockingIOError:
+                self._is_stuck = True
+                return published
             if page is not None:
                 self._is_over = not self.limits.fits(page.total)
-                if self.limits.is_crowded(page):
-                    with suppress(OSError):  # the file is published, whatever comes now
-                        self._make_room()
-        return stored
+                if self.limits.is_crowded(page) and not self._is_stuck:
+                    self._is_stuck = not self._makes_room()
+        return published
 
     def note(self, key: Key) -> None:
         """Remember a hit. Never waits."""
-        if len(self._used) < _REMEMBERED:
-            self._used.add(key)
+        used = self._used
+        if key in used or len(used) < _REMEMBERED:
+            used[key] = used.get(key, 0) + 1
 
     def is_due(self, now: float, *, writes: bool) -> bool:
         """Tell whether :meth:`tidy` should be called at ``now`` monotonic seconds; only ``writes`` make it cull.
@@ -132,19 +146,37 @@ class Keeper:
         return None if gone is None else len(gone)
 
     def _renew(self, shelf: Shelf) -> None:
-        used, self._used = self._used, set()  # a hit that another thread notes in this moment may be lost
-        for key in used:
+        used, self._used = self._used, {}  # a hit that another thread notes in this moment may be lost
+        counts = self.limits.policy in COUNTING
+        for key, uses in tuple(used.items()):
             with suppress(OSError, EntryRejectedError):
-                shelf.renew(key)
+                shelf.renew(key, uses if counts else 0)
 
-    def _make_room(self) -> None:
-        with self._shelf.apart(force=False) as shelf:
+    def _makes_room(self) -> bool:
+        """Cull, or wait until somebody has; tell whether that was done."""
+        with suppress(OSError), self._shelf.apart(force=False) as shelf:
             if shelf is None:
-                return
+                return True
             for pause in _PAUSES:
                 if self._cull(shelf) is not None or not self.limits.is_crowded(_page(shelf)):
-                    return
+                    return True
                 self._files.pause(pause)
+        return False
+
+    def _has_room(self, amount: Amount) -> bool:
+        """Tell whether so much may be stored though culling came to nothing before; try it again, and wait for nobody."""
+        try:
+            with self._shelf.ledger.open(wait=False) as page:
+                fits = self.limits.fits_roughly(page, amount)
+        except BlockingIOError:
+            return False
+        except OSError:  # without a ledger there is no limit to keep
+            return True
+        with suppress(OSError), self._shelf.apart(force=True) as shelf:
+            if shelf is not None and self._cull(shelf) is not None:
+                self._is_stuck = False
+                return True
+        return fits
 
 
 def _page(shelf: Shelf) -> Page:

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias, final
 from weakref import WeakKeyDictionary
 
 from acache.clock import SYSTEM_CLOCK
+from acache.mutexes import make_mutex
 
 __all__ = ("LANE", "Lane")
 
@@ -39,11 +40,11 @@ class Lane:
     """Runs calls one after another in a daemon thread, which is started when it is first needed."""
 
     def __init__(self) -> None:
+        self._starting = make_mutex()
         self._start_afresh()
 
     def _start_afresh(self) -> None:
         self._queue: SimpleQueue[_Job] = SimpleQueue()
-        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._busy_since: float | None = None
         self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Outbox] = WeakKeyDictionary()

@@ -3,7 +3,7 @@
 ::
 
     .ledger     magic, checksum, which shard is looked at next, how often all were, when for age, total bytes, total files,
-                and bytes and files of each shard
+                bytes and files of each shard, and of each a number for the policy
 
 It is never too low, but for what is on its way. A writer adds what he has published; what is replaced or deleted is not taken off, but a shard that
 is looked at (:mod:`acache.files.culling`) is set right: to what lies there, plus what was added since the look began.
@@ -33,13 +33,15 @@ __all__ = ("LEDGER", "NOTHING", "SHARDS", "Amount", "Ledger", "Page")
 LEDGER: Final = ".ledger"
 SHARDS: Final = 256
 
-_MAGIC: Final = b"acledg\x01\n"
+_MAGIC: Final = b"acledg\x02\n"
 _HEAD: Final = Struct("<8sI")
 _LOOKS: Final = Struct("<IId")
 _AMOUNT: Final = Struct("<QQ")
 _TOTAL: Final = _HEAD.size + _LOOKS.size
 _SHARDS: Final = _TOTAL + _AMOUNT.size
-_SIZE: Final = _SHARDS + SHARDS * _AMOUNT.size
+_HAND: Final = Struct("<q")
+_HANDS: Final = _SHARDS + SHARDS * _AMOUNT.size
+_SIZE: Final = _HANDS + SHARDS * _HAND.size
 #: Entries that may be owed; while the disk fails for longer, the oldest are forgotten.
 _MOST_OWED: Final = 65536
 _READ_WRITE: Final = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -118,6 +120,15 @@ class Page:
         """Return what one shard holds, on paper."""
         return Amount(*_AMOUNT.unpack_from(self._data, _SHARDS + number * _AMOUNT.size))
 
+    def hand(self, number: int) -> int:
+        """Return what the policy keeps of a shard (:class:`~acache.files.choosing.Choice`)."""
+        hand: int = _HAND.unpack_from(self._data, _HANDS + number * _HAND.size)[0]
+        return hand
+
+    def set_hand(self, number: int, hand: int) -> None:
+        """Keep that."""
+        _HAND.pack_into(self._data, _HANDS + number * _HAND.size, hand)
+
     def add(self, number: int, amount: Amount) -> None:
         """Count what was published."""
         self._set(number, self.shard(number).plus(amount))
@@ -154,19 +165,27 @@ class Ledger:
         self._owed: deque[tuple[int, Amount]] = deque(maxlen=_MOST_OWED)
 
     def add(self, shard: int, amount: Amount) -> Page | None:
-        """Enter what was published, and return the page; ``None`` if that cannot be done now."""
+        """Enter what was published, and return the page; ``None`` if that cannot be done now.
+
+        Raises :class:`BlockingIOError` while a process that was stopped holds the ledger.
+        """
         self._owed.append((shard, amount))
         try:
             with self.open() as page:
                 return page
+        except BlockingIOError:
+            raise
         except OSError:
             return None
 
     @contextmanager
-    def open(self) -> Generator[Page]:
-        """Hold the page, with all debts entered; what the block changes is written. Raises :class:`OSError`."""
+    def open(self, *, wait: bool = True) -> Generator[Page]:
+        """Hold the page, with all debts entered; what the block changes is written.
+
+        Raises :class:`OSError`; :class:`BlockingIOError` if somebody holds it, and goes on doing so with ``wait``.
+        """
         root = self._root()
-        with self._held(root) as fd:
+        with self._held(root, wait=wait) as fd:
             page = Page(self._read(fd))
             entered: list[tuple[int, Amount]] = []
             try:
@@ -181,10 +200,10 @@ class Ledger:
                 raise
 
     @contextmanager
-    def _held(self, root: Handle) -> Generator[int]:
+    def _held(self, root: Handle, *, wait: bool) -> Generator[int]:
         # Opened anew each time: a lock belongs to the open file, which threads and forked children would share.
         with Handle(self._files, self._files.open(LEDGER, _READ_WRITE | os.O_CREAT, at=root.fd)) as handle:
-            self._lock(handle.fd)
+            self._lock(handle.fd, wait=wait)
             try:
                 yield handle.fd
             finally:
@@ -200,8 +219,8 @@ class Ledger:
             data += more
         return data
 
-    def _lock(self, fd: int) -> None:
-        for pause in _PAUSES:
+    def _lock(self, fd: int, *, wait: bool) -> None:
+        for pause in _PAUSES if wait else ():
             try:
                 self._files.flock(fd, _TRY_LOCK)
             except BlockingIOError:

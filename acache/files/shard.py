@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from types import TracebackType
-from typing import Final, TypeAlias, final
+from typing import Final, NamedTuple, TypeAlias, final
 
 from acache.exceptions import EntryRejectedError
 from acache.files.blob import Blob, open_blob
@@ -28,7 +28,7 @@ from acache.files.quarantine import quarantine
 from acache.files.system import FileSystem
 from acache.files.temporary import discard, temporary_name
 
-__all__ = ("Judge", "Shard", "Verdict")
+__all__ = ("Judge", "Published", "Shard", "Verdict")
 
 #: What such a rename answers on file systems that have neither it nor hard links.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -46,8 +46,12 @@ class Verdict(Enum):
 
     #: Alive, or not ours to judge: it stays, and an insert loses to it.
     STAYS = auto()
-    #: Dead: it stays until an insert needs its place.
+    #: No hit for whoever asks: it stays until an insert needs its place.
     YIELDS = auto()
+    #: The same, because its time is up.
+    EXPIRED = auto()
+    #: The same, because it was invalidated.
+    INVALID = auto()
     #: Dead for good: removed when seen.
     GOES = auto()
     #: Damaged or planted: kept as evidence, out of the way.
@@ -55,9 +59,23 @@ class Verdict(Enum):
 
 
 _INSERT_SPARES: Final = frozenset({Verdict.STAYS})
-_READ_SPARES: Final = frozenset({Verdict.STAYS, Verdict.YIELDS})
+_READ_SPARES: Final = frozenset({Verdict.STAYS, Verdict.YIELDS, Verdict.EXPIRED, Verdict.INVALID})
 #: Looks into a file and decides; raises nothing but what reading raises.
 Judge: TypeAlias = Callable[[Blob], Verdict]
+
+
+class Published(NamedTuple):
+    """Whether a file was stored, and the verdict on the one whose place it took."""
+
+    stored: bool
+    over: Verdict | None = None
+
+
+class _Cleared(NamedTuple):
+    """Whether a name is free, and the verdict on the file that was taken away for that."""
+
+    free: bool
+    taken: Verdict | None = None
 
 
 @final
@@ -86,42 +104,47 @@ class Shard:
         """Open a file, as :func:`~acache.files.blob.open_blob` does."""
         return open_blob(self._files, name, self.fd)
 
-    def insert(self, temporary: str, name: str, judge: Judge) -> bool:
-        """Publish ``temporary`` as ``name`` unless a file is there that stays; tell whether it was. Atomic.
+    def insert(self, temporary: str, name: str, judge: Judge) -> Published:
+        """Publish ``temporary`` as ``name`` unless a file is there that stays. Atomic.
 
         Where the file system cannot do that, inserts are serialized by the lock; one that meets a :meth:`replace` of the same
         name at the same moment may then win over it.
         """
         linked = self._link(temporary, name)
         if linked:
-            return True
+            return Published(stored=True)
         if linked is not None and self._look(name, judge) is Verdict.STAYS:
-            return False
+            return Published(stored=False)
+        taken: Verdict | None = None
         with self._locked(wait=True):
             for _ in range(_ATTEMPTS):
-                if not self._clear(name, judge, _INSERT_SPARES):
-                    return False
+                cleared = self._clear(name, judge, _INSERT_SPARES)
+                taken = cleared.taken or taken
+                if not cleared.free:
+                    return Published(False, taken)
                 if linked is None:
                     self._files.rename(temporary, name, at=self.fd)
-                    return True
+                    return Published(True, taken)
                 if self._link(temporary, name):
-                    return True
+                    return Published(True, taken)
         raise BlockingIOError(errno.EAGAIN, "other processes keep storing dead entries")
 
-    def replace(self, temporary: str, name: str) -> bool:
-        """Publish ``temporary`` as ``name``, whatever is there; always true. Atomic."""
+    def replace(self, temporary: str, name: str) -> None:
+        """Publish ``temporary`` as ``name``, whatever is there. Atomic."""
         try:
             self._files.rename(temporary, name, at=self.fd)
         except IsADirectoryError:
             with self._locked(wait=True):
                 self._clear(name, _every_file_stays, _INSERT_SPARES)
             self._files.rename(temporary, name, at=self.fd)
-        return True
 
-    def reclaim(self, name: str, judge: Judge) -> bool:
-        """Take a file away that goes or is suspect, and tell; raise :class:`OSError` if somebody else is at it."""
+    def reclaim(self, name: str, judge: Judge) -> Verdict | None:
+        """Take a file away that goes or is suspect; return the verdict, or ``None`` if nothing was taken.
+
+        Raises :class:`OSError` if somebody else is at it.
+        """
         with self._locked(wait=False):
-            return self._clear(name, judge, _READ_SPARES)
+            return self._clear(name, judge, _READ_SPARES).taken
 
     def evict(self, doomed: Iterable[tuple[str, Judge]]) -> set[str]:
         """Take away each file whose judge does not let it stay; return the names that are free.
@@ -132,7 +155,7 @@ class Shard:
         with self._locked(wait=False):
             for name, judge in doomed:
                 with suppress(OSError):
-                    if self._clear(name, judge, _INSERT_SPARES):
+                    if self._clear(name, judge, _INSERT_SPARES).free:
                         gone.add(name)
         return gone
 
@@ -144,7 +167,7 @@ class Shard:
             if error.errno not in _UNLINKED_DIRECTORY:
                 raise
             with self._locked(wait=True):
-                if not self._clear(name, _every_file_stays, _INSERT_SPARES):
+                if not self._clear(name, _every_file_stays, _INSERT_SPARES).free:
                     raise
 
     def sync(self) -> None:
@@ -173,30 +196,33 @@ class Shard:
         except EntryRejectedError:
             return Verdict.SUSPECT
 
-    def _clear(self, name: str, judge: Judge, spares: frozenset[Verdict]) -> bool:
-        """Remove what is there unless the verdict spares it; tell whether the name is free. Only under the lock."""
+    def _clear(self, name: str, judge: Judge, spares: frozenset[Verdict]) -> _Cleared:
+        """Remove what is there unless the verdict spares it. Only under the lock."""
         try:
             blob = self.open(name)
         except FileNotFoundError:
-            return True
+            return _Cleared(free=True)
         except EntryRejectedError:
-            self._take(name, identity_of(self._files.stat(name, at=self.fd)), suspect=True)
-            return True
+            identity, verdict = identity_of(self._files.stat(name, at=self.fd)), Verdict.SUSPECT
+            return _Cleared(True, verdict if self._take(name, identity, suspect=True) else None)
         with blob:
             verdict = judge(blob)
             if verdict in spares:
-                return False
-            self._take(name, blob.identity, suspect=verdict is Verdict.SUSPECT)
-        return True
+                return _Cleared(free=False)
+            is_taken = self._take(name, blob.identity, suspect=verdict is Verdict.SUSPECT)
+        return _Cleared(True, verdict if is_taken else None)
 
-    def _take(self, name: str, identity: Identity, *, suspect: bool) -> None:
+    def _take(self, name: str, identity: Identity, *, suspect: bool) -> bool:
+        """Take a file away; tell whether it was still that one, else it is put back."""
         aside = temporary_name()
         try:
             self._files.rename(name, aside, at=self.fd)
         except FileNotFoundError:
-            return
+            return False
+        is_it = False
         try:
-            if identity_of(self._files.stat(aside, at=self.fd)) != identity:
+            is_it = identity_of(self._files.stat(aside, at=self.fd)) == identity
+            if not is_it:
                 # Just published by a peer. Back with it, unless the next one is there already.
                 if self._link(aside, name) is None:
                     self._files.rename(aside, name, at=self.fd)
@@ -206,6 +232,7 @@ class Shard:
                     quarantine(self._files, self._root.fd, self.fd, aside, label)
         finally:
             discard(self._files, aside, self.fd)
+        return is_it
 
     @contextmanager
     def _locked(self, *, wait: bool) -> Generator[None]:

@@ -25,20 +25,21 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar, final
 
-from acache.exceptions import ConfigurationError
-from acache.files.blob import Blob
+from acache.exceptions import ConfigurationError, EntryRejectedError
+from acache.files.blob import Blob, open_blob
+from acache.files.choosing import uses_of, with_uses
 from acache.files.directory import NO_DIRECTORY, make_directory, open_directory, open_private, split_sub_dir
 from acache.files.handle import Handle, Identity, identity_of
 from acache.files.ledger import Ledger
 from acache.files.quarantine import empty_quarantine
-from acache.files.shard import Judge, Shard
-from acache.files.stock import Seen, Worth, evict, take_stock
+from acache.files.shard import Judge, Published, Shard, Verdict
+from acache.files.stock import Seen, Worth, evict, mark, take_stock
 from acache.files.sweeping import LOCKS, sweep
 from acache.files.system import DIRECTORY, REAL_FILES, BytesLike, FileSystem
 from acache.files.temporary import discard, remove_unheld, write_temporary
@@ -93,6 +94,11 @@ class Shelf:
         self._stays = False
         self.ledger: Final = Ledger(self._files, lambda: (self._root or self._open()).handle)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether what needs an open directory, and no more, will not block."""
+        return self._root is not None
+
     def close(self) -> None:
         """Let go of the directory; it is opened again when it is needed again. Threads at work finish with theirs."""
         self._root = None
@@ -118,8 +124,8 @@ class Shelf:
         """Open what is stored, for reading. Raises as :func:`~acache.files.blob.open_blob` does."""
         return self._with_shard(key, lambda shard: shard.open(key[:_STEM]))
 
-    def publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> bool:
-        """Store atomically and tell whether it was; without ``replace``, only if nothing that stays is there."""
+    def publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> Published:
+        """Store atomically; without ``replace``, only if nothing that stays is there. ``judge`` judges what was there."""
         try:
             return self._publish(key, buffers, replace=replace, judge=judge)
         except FileNotFoundError:
@@ -127,8 +133,11 @@ class Shelf:
             self._current()
             return self._publish(key, buffers, replace=replace, judge=judge)
 
-    def reclaim(self, key: Key, judge: Judge) -> bool:
-        """Take away what is stored if ``judge`` still says so, and tell; raise :class:`OSError` if that cannot be done now."""
+    def reclaim(self, key: Key, judge: Judge) -> Verdict | None:
+        """Take away what is stored if ``judge`` still says so; return the verdict, or ``None`` if nothing was taken.
+
+        Raises :class:`OSError` if that cannot be done now.
+        """
         with self._shard(key[_STEM:]) as shard:
             return shard.reclaim(key[:_STEM], judge)
 
@@ -163,23 +172,23 @@ class Shelf:
         with self._shard(key[_STEM:]) as shard:
             return use(shard)
 
-    def _publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> bool:
+    def _publish(self, key: Key, buffers: Sequence[BytesLike], *, replace: bool, judge: Judge) -> Published:
         root = self._root or self._open()
         folder, name = key[_STEM:], key[:_STEM]
         temporary = self._write(root, folder, buffers)
-        stored = False
+        published = Published(stored=False)
         try:
-            stored = self._rename(root, folder, temporary, name, replace=replace)
-            if not stored:
+            published = self._name(root, folder, temporary, name, judge if replace else None)
+            if not published.stored:
                 with self._shard(folder) as shard:
-                    stored = shard.replace(temporary, name) if replace else shard.insert(temporary, name, judge)
+                    published = shard.insert(temporary, name, judge)
         finally:
-            if not stored:
+            if not published.stored:
                 discard(self._files, f"{folder}/{temporary}", root.handle.fd)
-        if self._durable and stored:
+        if self._durable and published.stored:
             with suppress(OSError), self._shard(folder) as shard:
                 shard.sync()
-        return stored
+        return published
 
     def _write(self, root: _Root, folder: str, buffers: Sequence[BytesLike]) -> str:
         try:
@@ -188,20 +197,39 @@ class Shelf:
             make_directory(self._files, folder, root.handle.fd)
         return write_temporary(self._files, root.handle.fd, buffers, folder=folder, durable=self._durable)
 
-    def _rename(self, root: _Root, folder: str, temporary: str, name: str, *, replace: bool) -> bool:
-        """Publish without opening the shard, as nearly always can be done; tell whether it was.
+    def _name(self, root: _Root, folder: str, temporary: str, name: str, judge: Judge | None) -> Published:
+        """Publish without opening the shard, as nearly always can be done; over what is there only with a ``judge`` of that.
 
         The shard is no symbolic link, or nothing could have been written in it. One that takes its place in this very
         moment does not have the temporary file.
         """
-        rename = self._files.rename if replace else self._files.rename_new
+        old, new, at = f"{folder}/{temporary}", f"{folder}/{name}", root.handle.fd
         try:
-            rename(f"{folder}/{temporary}", f"{folder}/{name}", at=root.handle.fd)
+            self._files.rename_new(old, new, at=at)
         except FileNotFoundError:
             raise
         except OSError:  # something is there already, or the file system cannot do that
-            return False
-        return True
+            if judge is None:
+                return Published(stored=False)
+        else:
+            return Published(stored=True)
+        over = self._look(new, at, judge)
+        try:
+            self._files.rename(old, new, at=at)
+        except IsADirectoryError:
+            with self._shard(folder) as shard:
+                shard.replace(temporary, name)
+        return Published(True, over)
+
+    def _look(self, path: str, at: int, judge: Judge) -> Verdict | None:
+        """Judge what is about to be replaced, for those who want to know: whatever goes wrong is nobody's error."""
+        try:
+            with open_blob(self._files, path, at) as blob:
+                return judge(blob)
+        except EntryRejectedError:
+            return Verdict.SUSPECT
+        except OSError:
+            return None
 
     # --- the whole ------------------------------------------------------------------------------------------------
 
@@ -224,8 +252,8 @@ class Shelf:
                 return []
             raise
 
-    def clear(self, prefix: str = "") -> None:
-        """Remove all files whose key begins with ``prefix``. Without one, empty the quarantine too."""
+    def clear(self, prefix: str = "", told: Callable[[Key], object] | None = None) -> None:
+        """Remove all files whose key begins with ``prefix``, and say which. Without one, empty the quarantine too."""
         for name in self.shards():
             doomed = [key for key in self.keys(name) if key.startswith(prefix)]
             if doomed:
@@ -233,6 +261,8 @@ class Shelf:
                     for key in doomed:
                         with suppress(FileNotFoundError):
                             shard.remove(key[:_STEM])
+                            if told is not None:
+                                told(key)
         if not prefix:
             empty_quarantine(self._files, self._current().handle.fd)
 
@@ -264,10 +294,24 @@ class Shelf:
             return evict(shard, doomed)
         return []
 
-    def renew(self, key: Key) -> None:
-        """Let the file's time of change be now; nothing else about it changes. Raises as :meth:`open` does."""
+    def renew(self, key: Key, uses: int = 0) -> None:
+        """Let the file's time of change be now, and add to the ``uses`` it counts; nothing else about it changes.
+
+        Raises as :meth:`open` does.
+        """
         with self.open(key) as blob:
-            self._files.fchmod(blob.fd, stat.S_IRUSR | stat.S_IWUSR)
+            if uses:
+                modified = blob.modified_ns
+                self._files.utime(blob.fd, with_uses(modified, uses_of(modified) + uses))
+            else:
+                self._files.fchmod(blob.fd, stat.S_IRUSR | stat.S_IWUSR)
+
+    def mark(self, number: int, left: Mapping[Seen, int]) -> None:
+        """Set how many uses files of the shard ``number`` count, if they are still what was seen."""
+        with suppress(FileNotFoundError), self._shard(f"{number:02x}") as shard:
+            for seen, uses in left.items():
+                with suppress(OSError, EntryRejectedError):
+                    mark(self._files, shard.fd, seen, with_uses(seen.modified, uses))
 
     @contextmanager
     def apart(self, *, force: bool) -> Generator[Shelf | None]:

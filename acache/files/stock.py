@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from acache.exceptions import EntryRejectedError
 from acache.files.blob import Blob, open_blob
@@ -14,21 +14,29 @@ from acache.files.shard import Judge, Shard, Verdict
 from acache.files.system import FileSystem
 from acache.types import Key
 
-__all__ = ("Seen", "Worth", "evict", "take_stock")
+__all__ = ("DAMAGED", "EXPIRED", "Seen", "Worth", "evict", "mark", "take_stock")
 
 
 class Seen(NamedTuple):
-    """One stored file at one moment. ``changed`` is in nanoseconds, ``modified`` in seconds, ``worth`` is the user's own."""
+    """One stored file at one moment. ``changed`` and ``modified`` are in nanoseconds, ``worth`` is the user's own."""
 
     key: Key
     name: str
     identity: Identity
     changed: int
-    modified: float
+    modified: int
     size: int
     worth: float
 
+    @property
+    def shard(self) -> int:
+        """The number of the shard where it lies."""
+        return int(self.key[len(self.name) :], 16)
 
+
+#: What files are worth that are past their time, or damaged.
+EXPIRED: Final = -1.0
+DAMAGED: Final = -2.0
 #: Looks into a file and says what it is worth; raises nothing but what reading raises.
 Worth: TypeAlias = Callable[[Blob], float]
 
@@ -43,7 +51,7 @@ def take_stock(files: FileSystem, fd: int, names: Sequence[tuple[str, Key]], wor
                 continue
             value = 0.0 if worth is None else _look_into(files, fd, name, worth)
             found.append(
-                Seen(key, name, identity_of(status), status.st_ctime_ns, status.st_mtime, status.st_size, value)
+                Seen(key, name, identity_of(status), status.st_ctime_ns, status.st_mtime_ns, status.st_size, value)
             )
     return found
 
@@ -55,6 +63,16 @@ def evict(shard: Shard, doomed: Sequence[Seen]) -> list[Seen]:
     except BlockingIOError:
         return []
     return [seen for seen in doomed if seen.name in gone]
+
+
+def mark(files: FileSystem, fd: int, seen: Seen, modified: int) -> None:
+    """Set the time of modification of a file in the directory ``fd`` that is still what was seen, and unused since.
+
+    Raises as :func:`~acache.files.blob.open_blob` does.
+    """
+    with open_blob(files, seen.name, fd) as blob:
+        if _is_still(seen)(blob) is Verdict.GOES:
+            files.utime(blob.fd, modified)
 
 
 def _look_into(files: FileSystem, fd: int, name: str, worth: Worth) -> float:

@@ -88,6 +88,10 @@ class FileSystem:
         """Set the permissions of a file by name."""
         os.chmod(path, mode, dir_fd=at)
 
+    def utime(self, fd: int, modified: int) -> None:
+        """Set the time of modification of an open file, in nanoseconds; that of its change becomes now."""
+        os.utime(fd, ns=(modified, modified))
+
     def rename_new(self, old: str, new: str, *, at: int) -> None:
         """Rename; raise :class:`FileExistsError` if ``new`` is there. Atomic."""
         if _renameat2 is not None:

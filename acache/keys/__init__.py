@@ -1,7 +1,7 @@
 """Keys: from functions, arguments and any other objects to digests that every process agrees on.
 
 Pure: nothing here reads a file, a clock or a setting. From the bottom up: *walk* (one encoding under way), *plain*, *loose*,
-*standard*, *references*, *arrays*, *instances* (encoders by type), *registry* (from a class to its encoder), *encoding* (the
+*standard*, *references*, *arrays*, *instances*, *reduction* (encoders by type), *registry* (from a class to its encoder), *encoding* (the
 functions for users), *identity* and *fingerprint* (which function), *binding*, *template* and *selection* (what of a call
 counts), *recipe* (from calls to keys), *tags* (from calls to groups).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from acache.keys import limits as limits
 from acache.keys.encoding import canonical as canonical
+from acache.keys.encoding import canonical_result as canonical_result
 from acache.keys.encoding import encode_key as encode_key
 from acache.keys.fingerprint import differs as differs
 from acache.keys.fingerprint import fingerprint as fingerprint
@@ -28,6 +29,7 @@ __all__ = (
     "TagRecipe",
     "Tags",
     "canonical",
+    "canonical_result",
     "check_tags",
     "differs",
     "encode_key",

@@ -13,14 +13,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from acache.exceptions import KeyEncodingError
-from acache.keys.registry import LooseWalk, TypedWalk
+from acache.keys.registry import LooseWalk, ResultWalk, TypedWalk
 from acache.keys.walk import Refusal
 from acache.types import Key
 
 if TYPE_CHECKING:
     from acache.keys.walk import Walk
 
-__all__ = ("STACK_REASON", "canonical", "encode_key")
+__all__ = ("STACK_REASON", "canonical", "canonical_result", "encode_key")
 
 STACK_REASON: Final = "it is nested too deeply for what is left of the stack"
 
@@ -36,7 +36,19 @@ def canonical(obj: object, *, typed: bool = True) -> bytes:
     without a stable encoding and for one beyond the limits of :mod:`acache.keys.limits`;
     :class:`~acache.exceptions.KeyPicklingError` when not even a pickle of it would say which object it is.
     """
-    walk: Walk = TypedWalk() if typed else LooseWalk()
+    return _encode(obj, TypedWalk() if typed else LooseWalk())
+
+
+def canonical_result(obj: object) -> bytes:
+    """Return the canonical encoding of ``obj`` as a result: of all that it consists of, whatever it says it is.
+
+    As :func:`canonical` for objects of known types. Others are what pickle would be told of them; a ``__cache_key__()``, and
+    what is registered for a class, do not count. Raises as :func:`canonical`.
+    """
+    return _encode(obj, ResultWalk())
+
+
+def _encode(obj: object, walk: Walk) -> bytes:
     try:
         return walk.table[type(obj)](obj, walk)
     except Refusal as refusal:

@@ -17,11 +17,12 @@ from acache.keys.arrays import numpy_encoder
 from acache.keys.instances import declared_fields, keyed, member, record, refuse, subclass
 from acache.keys.loose import LOOSE_PLAIN, LOOSE_STANDARD
 from acache.keys.plain import PLAIN
+from acache.keys.reduction import GraphWalk, placed, reduced
 from acache.keys.references import REFERENCES, encode_reference, is_importable
 from acache.keys.standard import STANDARD, by_name
 from acache.keys.walk import Encoder, Walk
 
-__all__ = ("LooseWalk", "TypedWalk", "register_key_type")
+__all__ = ("LooseWalk", "ResultWalk", "TypedWalk", "register_key_type")
 
 T = TypeVar("T")
 
@@ -53,12 +54,9 @@ class _Table(dict[type, Encoder]):
         self.update(self._plain)
 
     def _resolve(self, cls: type[Any]) -> Encoder:
-        if (explicit := _explicit(cls)) is not None:
-            return explicit
-        if issubclass(cls, Enum):
-            return member(cls)
-        if issubclass(cls, type):
-            return encode_reference
+        return _explicit(cls) or _named(cls) or self._structural(cls)
+
+    def _structural(self, cls: type[Any]) -> Encoder:
         names = declared_fields(cls)
         by_fields = None if names is None else record(cls, names)
         base, encoder = self._nearest(cls)
@@ -78,6 +76,27 @@ class _Table(dict[type, Encoder]):
         return object, None
 
 
+class _Results(_Table):
+    """Encoders by exact class for results: no user's word counts for what an object consists of."""
+
+    def _resolve(self, cls: type[Any]) -> Encoder:
+        return _named(cls) or self._structural(cls)
+
+    def _structural(self, cls: type[Any]) -> Encoder:
+        names = declared_fields(cls)
+        base, encoder = self._nearest(cls)
+        if encoder is None:
+            return reduced(cls) if names is None else placed(record(cls, names))
+        return encoder if base is cls else reduced(cls)
+
+
+def _named(cls: type) -> Encoder | None:
+    """Return the encoder of what is known by a name."""
+    if issubclass(cls, Enum):
+        return member(cls)
+    return encode_reference if issubclass(cls, type) else None
+
+
 def _both(first: Encoder, second: Encoder) -> Encoder:
     return lambda value, walk: b"+" + first(value, walk) + second(value, walk)
 
@@ -95,6 +114,7 @@ def _explicit(cls: type) -> Encoder | None:
 
 TYPED: Final = _Table(PLAIN, STANDARD)
 LOOSE: Final = _Table(LOOSE_PLAIN, LOOSE_STANDARD)
+RESULTS: Final = _Results(PLAIN, STANDARD)
 
 
 class TypedWalk(Walk):
@@ -108,6 +128,12 @@ class LooseWalk(Walk):
 
     table = LOOSE
     typed = False
+
+
+class ResultWalk(GraphWalk):
+    """A walk over a result, which is all that it consists of."""
+
+    table = RESULTS
 
 
 def register_key_type(cls: type[T], function: Callable[[T], object]) -> None:

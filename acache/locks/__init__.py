@@ -5,8 +5,16 @@ Within a process: :class:`Lock`, :class:`KeyedLock` and :class:`Limiter`. Betwee
 ever. A wait that is cancelled or times out leaves nothing taken.
 """
 
-from acache.locks.acquiring import Lockable, acquire_lock, acquire_many_locks, unsafe_acquire_lock
-from acache.locks.files import acquire_flock, file_lock, unsafe_acquire_flock
+from acache.locks.acquiring import (
+    Lockable,
+    LockRank,
+    RankedLocks,
+    acquire_lock,
+    acquire_many_locks,
+    rank_of,
+    unsafe_acquire_lock,
+)
+from acache.locks.files import acquire_flock, file_lock, hold_file, unsafe_acquire_flock
 from acache.locks.keyed import KeyedLock
 from acache.locks.limiter import Limiter
 from acache.locks.mutex import Lock, LockStatistics
@@ -20,12 +28,16 @@ __all__ = (
     "KeyedLock",
     "Limiter",
     "Lock",
+    "LockRank",
     "LockStatistics",
     "Lockable",
+    "RankedLocks",
     "acquire_flock",
     "acquire_lock",
     "acquire_many_locks",
     "file_lock",
+    "hold_file",
+    "rank_of",
     "unsafe_acquire_flock",
     "unsafe_acquire_lock",
 )

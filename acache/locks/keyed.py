@@ -12,7 +12,7 @@ import anyio
 
 from acache.exceptions import LockTimeoutError
 from acache.locks.acquiring import unsafe_acquire_lock
-from acache.locks.mutex import Lock
+from acache.locks.mutex import Holding, Lock
 from acache.locks.timeouts import BLOCKING, resolve_timeout
 
 __all__ = ("KeyedLock",)
@@ -43,13 +43,13 @@ class KeyedLock(Generic[K]):
         ``timeout`` is in seconds, as in :func:`acquire_lock`. Raises :class:`~acache.exceptions.LockTimeoutError`.
         Cancelled, it leaves nothing taken and no key behind.
         """
-        await self.acquire(key, timeout)
+        holding = await self.acquire(key, timeout)
         try:
             yield
         finally:
-            self.release(key)
+            self.release(key, holding)
 
-    async def acquire(self, key: K, timeout: float | None = None) -> None:
+    async def acquire(self, key: K, timeout: float | None = None) -> Holding:
         """Acquire the lock of ``key``, which the caller has to release; otherwise as :meth:`hold`."""
         seconds = resolve_timeout(timeout)
         deadline = None if seconds is None else anyio.current_time() + seconds
@@ -66,20 +66,15 @@ class KeyedLock(Generic[K]):
                     raise LockTimeoutError(self, seconds or 0.0) from None
                 raise
             if self._locks.get(key) is lock:
-                return
+                return lock.held()
             # Its last holder took it out of the table while this task was joining the queue.
             lock.release()
 
-    def release(self, key: K) -> None:
-        """Release the lock of ``key``, or hand it to the first waiter.
-
-        Raises :class:`RuntimeError` if nobody holds it.
-        """
+    def release(self, key: K, holding: Holding) -> None:
+        """Release the lock of ``key``, or hand it to the first waiter, unless that was done in the holder's place."""
         lock = self._locks.get(key)
-        if lock is None:
-            msg = "release of a key that nobody holds"
-            raise RuntimeError(msg)
-        self._leave(key, lock)
+        if holding.end() and lock is not None:
+            self._leave(key, lock)
 
     def locked(self, key: K) -> bool:
         """Tell whether somebody holds ``key``."""

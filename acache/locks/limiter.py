@@ -80,11 +80,12 @@ class Limiter(Turnstile):
     @contextmanager
     def _taken(self) -> Generator[None]:
         place: Final = _Place(self)
+        holding: Final = self.held()
         before = _places.set((*_places.get(), place))
         try:
             yield
         finally:
             place.is_held = False
-            self.release()
+            holding.release()
             with suppress(ValueError):  # an async generator is cleaned up in another context, which is not told
                 _places.reset(before)

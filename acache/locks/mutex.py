@@ -7,25 +7,34 @@ There is no inner lock, on purpose. The garbage collector may run a coroutine's 
 the middle of any statement of any thread, and an inner lock would then wait for itself. Every step is one operation
 that the interpreter makes atomic instead: the free mutex is a *token* in a list, which ``pop`` takes and ``append`` puts
 back; what happens between a releaser and a waiter is decided by ``dict.setdefault``, for which the first caller wins.
+
+A task whose loop was closed under it never gives back what it holds. So holders that can say who they are leave a
+:class:`Holding`, and who waits looks now and then whether one is orphaned, and gives it back in the holder's place.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, final
+from typing import Final, Literal, final
 from weakref import WeakSet
 
+from acache.clock import SYSTEM_CLOCK
 from acache.exceptions import LockTimeoutError
 from acache.locks.timeouts import resolve_timeout
 
-__all__ = ("Lock", "LockStatistics", "Turnstile")
+__all__ = ("Holding", "Lock", "LockStatistics", "Turnstile")
+
+#: Seconds between two looks of who waits for holders whose loop was closed.
+ORPHAN_CHECK: Final = 0.25
 
 
 @final
@@ -35,6 +44,37 @@ class LockStatistics:
 
     locked: bool
     tasks_waiting: int
+
+
+@final
+class Holding:
+    """One holding of a lock, which ends once: by its holder or, if he is no more, by somebody who waits."""
+
+    __slots__ = ("_loop", "_open", "_turnstile")
+
+    def __init__(self, turnstile: Turnstile) -> None:
+        self._loop = asyncio._get_running_loop()  # noqa: SLF001 - in asyncio's __all__; the public twin raises
+        self._turnstile = turnstile
+        self._open = [None]
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the loop of the holder was closed."""
+        return self._loop is not None and self._loop.is_closed()
+
+    def end(self) -> bool:
+        """End it; tell whether that was not done before. Who is told so gives the lock back."""
+        try:
+            self._open.pop()
+        except IndexError:
+            return False
+        self._turnstile.holdings.pop(self, None)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back, unless somebody did in the holder's place."""
+        if self.end():
+            self._turnstile.release()
 
 
 class _Waiter(ABC):
@@ -70,6 +110,22 @@ class _TaskWaiter(_Waiter):
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self._loop.create_future()
 
+    @contextmanager
+    def looking(self, look: Callable[[], object]) -> Generator[None]:
+        """Call ``look()`` every now and then, in a ``with`` block."""
+        timer: asyncio.TimerHandle
+
+        def again() -> None:
+            nonlocal timer
+            look()
+            timer = self._loop.call_later(ORPHAN_CHECK, again)
+
+        timer = self._loop.call_later(ORPHAN_CHECK, again)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def _wake(self) -> bool:
         # In the loop's own thread there is no need to write to its wake-up pipe.
         if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - in asyncio's __all__; the public twin raises
@@ -95,8 +151,8 @@ class _ThreadWaiter(_Waiter):
         self._gate = threading.Lock()
         self._gate.acquire()
 
-    def wait(self, seconds: float | None) -> None:
-        self._gate.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+    def wait(self, seconds: float) -> bool:
+        return self._gate.acquire(timeout=seconds)
 
     def _wake(self) -> bool:
         self._gate.release()
@@ -106,7 +162,7 @@ class _ThreadWaiter(_Waiter):
 class Turnstile:
     """What lets ``places`` holders in at a time: :class:`Lock` one, :class:`~acache.locks.limiter.Limiter` some."""
 
-    __slots__ = ("__weakref__", "_tokens", "_waiters", "places")
+    __slots__ = ("__weakref__", "_tokens", "_waiters", "holdings", "places")
 
     def __init__(self, places: int = 1) -> None:
         self.places = places
@@ -117,14 +173,18 @@ class Turnstile:
         self._tokens: list[None] = [None] * self.places
         # In order of arrival; of the containers that are atomic, the one that loses an inner item in constant time.
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()
+        #: Those of its holders that are known.
+        self.holdings: dict[Holding, None] = {}
 
     def acquire_nowait(self) -> bool:
         """Acquire the lock if it is free, without waiting; tell whether it was."""
-        try:
-            self._tokens.pop()
-        except IndexError:
-            return False
-        return True
+        return self._take() or (self._end_orphans() and self._take())
+
+    def held(self) -> Holding:
+        """Note who has just acquired the lock: the running task, which gives it back by what this returns."""
+        holding = Holding(self)
+        self.holdings[holding] = None
+        return holding
 
     async def acquire(self) -> None:
         """Acquire the lock, however long it takes. Cancelling the wait leaves nothing taken."""
@@ -133,7 +193,8 @@ class Turnstile:
         waiter = _TaskWaiter()
         try:
             self._join(waiter)
-            await waiter.future
+            with waiter.looking(self._end_orphans):
+                await waiter.future
         except BaseException:  # also when the coroutine is closed together with its loop
             if self._quit(waiter):
                 self._pass_on()
@@ -150,7 +211,7 @@ class Turnstile:
         waiter = _ThreadWaiter()
         try:
             self._join(waiter)
-            waiter.wait(seconds)
+            self._wait_in_thread(waiter, math.inf if seconds is None else seconds)
         except BaseException:
             if self._quit(waiter):
                 self._pass_on()
@@ -188,10 +249,31 @@ class Turnstile:
         state = f"locked, {len(self._waiters)} waiting" if self.locked() else "free"
         return f"<{type(self).__module__}.{type(self).__qualname__} at {id(self):#x}: {state}>"
 
+    def _take(self) -> bool:
+        try:
+            self._tokens.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _end_orphans(self) -> bool:
+        """Give back what holders have whose loop was closed; tell whether there were any."""
+        ended = [holding for holding in tuple(self.holdings) if holding.is_orphaned and holding.end()]
+        for _ in ended:
+            self._pass_on()
+        return bool(ended)
+
+    def _wait_in_thread(self, waiter: _ThreadWaiter, seconds: float) -> None:
+        deadline = SYSTEM_CLOCK.monotonic() + seconds
+        while not waiter.wait(max(0.0, min(ORPHAN_CHECK, deadline - SYSTEM_CLOCK.monotonic()))):
+            if SYSTEM_CLOCK.monotonic() >= deadline:
+                return
+            self._end_orphans()
+
     def _join(self, waiter: _Waiter) -> None:
         self._waiters[waiter] = None
         # A release that came before this saw no waiter: whoever is first in the queue now gets the lock.
-        if self.acquire_nowait():
+        if self._take():
             self._pass_on()
 
     def _quit(self, waiter: _Waiter) -> bool:
@@ -210,7 +292,7 @@ class Turnstile:
                         return
             self._tokens.append(None)
             # One who joined just before the append saw no token: look once more, unless somebody else has taken it.
-            if not self._waiters or not self.acquire_nowait():
+            if not self._waiters or not self._take():
                 return
 
 
@@ -220,7 +302,8 @@ class Lock(Turnstile):
 
     Waiters are served in the order they came, and a release hands the lock to the next one directly. A waiter that
     is cancelled after that passes it on; one whose loop is closed is passed over. It is not re-entrant and may be
-    released by another task or thread than the one that acquired it. In a child of ``os.fork()`` it is free.
+    released by another task or thread than the one that acquired it, unless that one calls :meth:`held`. In a child of
+    ``os.fork()`` it is free.
     """
 
     __slots__ = ()

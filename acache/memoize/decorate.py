@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, f
 
 from acache.clock import Duration
 from acache.codecs import Codec
-from acache.context import DEFAULT_SCHEMA, IsolationSchema, Scope, on_reprobe
+from acache.context import DEFAULT_SCHEMA, IsolationSchema, Scope, check_schema, on_reprobe
 from acache.engine import (
     CacheExceptions,
     Call,
@@ -21,6 +21,7 @@ from acache.engine import (
     StoreIf,
     Ttl,
     Verb,
+    check_callable,
 )
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys import KeyRecipe, TagRecipe, Tags
@@ -164,6 +165,8 @@ class StandIn:
     find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None
     #: How many bytes are stored at most of what an async generator function yields.
     stream_limit: int | None = None
+    #: Makes what callers see of the function with other options; ``None``: as for any other.
+    present: Callable[[Memoized], Any] | None = None
 
 
 @final
@@ -241,7 +244,9 @@ class Studio:
         tags = options.get("tags")
         self.engine.check(recipe.label, built, tagged=tags is not None)
         memory = self.engine.chain.memory
-        schema = _schema(recipe.label, options.get("ischema"))
+        check_callable("custom_params_encoder", recipe.label, encoder)
+        schema = options.get("ischema")
+        schema = DEFAULT_SCHEMA if schema is None else check_schema(recipe.label, schema)
         memoized = Memoized(
             function if stand_in is None else stand_in.function,
             verb=verb,
@@ -252,7 +257,7 @@ class Studio:
             params_encoder=encoder,
             engine=self.engine,
             gate=self._gate(schema),
-            counters=self.registry.admit(recipe, function, trusted=key is not None),
+            counters=self.registry.admit(recipe, trusted=key is not None),
             limiter=self.registry.limiter(recipe, options.get("max_concurrency")),
             find=None if stand_in is None else stand_in.find,
             raw=function,
@@ -260,8 +265,9 @@ class Studio:
             hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),
             skip_self=_first_parameter(function) in ignore,
             tags=None if tags is None else TagRecipe(recipe.identity, tags),
+            stream_limit=None if stand_in is None else stand_in.stream_limit,
+            present=self._face if stand_in is None or stand_in.present is None else stand_in.present,
         )
-        memoized.stream_limit = None if stand_in is None else stand_in.stream_limit
         self.registry.add(memoized)
         return memoized
 
@@ -307,14 +313,6 @@ def _refuse_generators(function: Any) -> None:
 
 def _name(function: Any) -> str:
     return str(getattr(function, "__qualname__", type(function).__name__))
-
-
-def _schema(label: str, schema: IsolationSchema | None) -> IsolationSchema:
-    if schema is None:
-        return DEFAULT_SCHEMA
-    if not isinstance(schema, IsolationSchema):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
-        raise ConfigurationError("ischema", f"{label} needs an IsolationSchema, not a {type(schema).__name__}")
-    return schema
 
 
 def _first_parameter(function: Any) -> str | None:

@@ -18,12 +18,13 @@ from acache.bridge import RunHere, drive, in_event_loop, run_sync
 from acache.context import (
     Isolation,
     IsolationSchema,
+    check_schema,
     current_scope,
     isolation,
     isolation_here,
     isolation_now,
 )
-from acache.engine import Call, Costed, Engine, Explanation, Failure, Options, Route, Tagging, Verb
+from acache.engine import Call, Costed, Engine, Explanation, Failure, Options, Route, Tagging, Verb, check_callable
 from acache.exceptions import BridgeError, ConfigurationError
 from acache.flight import LeaderLost
 from acache.keys import KeyRecipe, TagRecipe
@@ -35,7 +36,7 @@ from acache.tiers.eviction import DEAD
 from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key
 
-__all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared")
+__all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared", "is_coroutine_function")
 
 #: What a memoized function has besides being callable.
 FACE_METHODS: Final = (
@@ -56,7 +57,7 @@ FACE_METHODS: Final = (
 )
 
 #: What functions have too that are called otherwise: over many keys, and with streams for results.
-ENTRY_METHODS: Final = tuple(name for name in FACE_METHODS if name.startswith("cache_") and name != "cache_with")
+ENTRY_METHODS: Final = tuple(name for name in FACE_METHODS if name.startswith("cache_"))
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -93,30 +94,33 @@ class Memoized:
         find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None,
         raw: Callable[..., Any] | None = None,
         tags: TagRecipe | None = None,
+        stream_limit: int | None = None,
+        present: Callable[[Memoized], Any],
     ) -> None:
         self.function = function
         #: What was decorated; ``function`` may carry out its calls in its place.
         self.raw = function if raw is None else raw
         #: How many bytes of a stream are stored at most; ``None``: its results are no streams.
-        self.stream_limit: int | None = None
-        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004 - asks how it is called, not whether
-        )
+        self.stream_limit = stream_limit
+        self.is_async = is_coroutine_function(function)
         self.verb: Verb = verb
         self.recipe = recipe
         self.options = options
         #: The options as they were given, for those who change some of them.
-        self._given = given
+        self.given = given
         self.schema = schema
         self.engine = engine
         self.gate = gate
         self.counters = counters
         self.cells = Cells(skip=skip_self)
+        engine.chain.removals(recipe.prefix)  # they are counted from now on
         self.limiter = limiter
         #: Looks into the tiers for this call and others together.
         self._find = find
         self._params_encoder = params_encoder
         self._tags = tags
+        #: Makes what callers see of this function, or of it with other options.
+        self._present = present
         self.aio = async_face(self, hot=hot)
         self.sync = sync_face(self, hot=hot)
 
@@ -138,21 +142,40 @@ class Memoized:
         encoder: Callable[[Any], Any] | None = None,
         decoder: Callable[[Any], Any] | None = None,
     ) -> Memoized:
-        """Return this function with other forms and coders, where they are given."""
+        """Return this function with other forms and coders, where they are given.
+
+        Raises :class:`~acache.exceptions.ConfigurationError`, naming the option, for what is none.
+        """
         if schema is None and params_encoder is None and encoder is None and decoder is None:
             return self
-        options = replace(
-            self.options, encoder=encoder or self.options.encoder, decoder=decoder or self.options.decoder
+        label, options = self.recipe.label, self.options
+        check_callable("custom_params_encoder", label, params_encoder)
+        check_callable("custom_result_encoder", label, encoder)
+        check_callable("custom_result_decoder", label, decoder)
+        return self._copy(
+            replace(
+                options,
+                encoder=options.encoder if encoder is None else encoder,
+                decoder=options.decoder if decoder is None else decoder,
+            ),
+            self.given,
+            self.schema if schema is None else check_schema(label, schema),
+            self._params_encoder if params_encoder is None else params_encoder,
         )
-        return self._copy(options, schema or self.schema, params_encoder or self._params_encoder)
 
-    def _copy(self, options: Options, schema: IsolationSchema, params_encoder: Callable[..., Any] | None) -> Memoized:
+    def _copy(
+        self,
+        options: Options,
+        given: Mapping[str, Any],
+        schema: IsolationSchema,
+        params_encoder: Callable[..., Any] | None,
+    ) -> Memoized:
         return Memoized(
             self.function,
             verb=self.verb,
             recipe=self.recipe,
             options=options,
-            given=self._given,
+            given=given,
             schema=schema,
             params_encoder=params_encoder,
             engine=self.engine,
@@ -163,6 +186,8 @@ class Memoized:
             find=self._find,
             raw=self.raw,
             tags=self._tags,
+            stream_limit=self.stream_limit,
+            present=self._present,
         )
 
     # --- keys -----------------------------------------------------------------------------------------------------
@@ -315,7 +340,7 @@ class Memoized:
         memory = self.engine.chain.memory
         if cell is None or memory is None:
             return
-        cell.node = cell.tagged = DEAD
+        cell.node = DEAD
         epoch = self.stamps.latest  # first, or an invalidation could come between the judgement and this
         node = memory.node(key)
         entry = None if node is None else node.entry
@@ -323,16 +348,15 @@ class Memoized:
         if node is None or entry is None or isinstance(entry.value, Failure):
             return
         moment = self.now()
-        cell.until = self.engine.judge.hot_until(self.options.timing, entry, node.deadline)
+        until = self.engine.judge.hot_until(self.options.timing, entry, node.deadline)
         # What was served only because nothing better could be had was not used.
-        cell.used = moment if cell.until is None or moment < cell.until else -math.inf
-        if not entry.tags:
-            cell.node = node
-        elif self.stamps.is_dead_now(key, entry) is False:
-            if (good_until := self.stamps.good_until) is not None:
-                cell.until = good_until if cell.until is None else min(cell.until, good_until)
-            cell.epoch = epoch
-            cell.tagged = node
+        cell.used = moment if until is None or moment < until else -math.inf
+        if entry.tags:
+            if self.stamps.is_dead_now(key, entry) is not False:
+                return
+            until = min(math.inf if end is None else end for end in (until, self.stamps.good_until))
+        cell.until, cell.epoch = until, epoch if entry.tags else None
+        cell.node = node  # last: whoever sees it sees the others
 
     # --- what callers ask of one call's entry ---------------------------------------------------------------------
 
@@ -349,7 +373,7 @@ class Memoized:
     async def cache_set(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call, over what is there; tell whether it was stored."""
         started, route = self.now(), self._route()
-        if route in {Route.BYPASS, Route.READ}:
+        if not route.stores:
             return False
         prepared = await self.prepare(args, kwargs)
         return await self.engine.put(self._call(prepared, _never, started), value, route, replace=True)
@@ -357,7 +381,7 @@ class Memoized:
     async def cache_insert(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
         """Store ``value`` as the result of a call that has none; tell whether it was stored."""
         started, route = self.now(), self._route()
-        if route in {Route.BYPASS, Route.READ}:
+        if not route.stores:
             return False
         prepared = await self.prepare(args, kwargs)
         return await self.engine.put(self._call(prepared, _never, started), value, route, replace=False)
@@ -387,7 +411,7 @@ class Memoized:
 
     async def cache_touch(self, *args: Any, **kwargs: Any) -> bool:
         """Let the time of a call's entry begin anew, as if it had just been made; tell whether there was one."""
-        if self._route() in {Route.BYPASS, Route.READ}:
+        if not self._route().stores:
             return False
         return await self.engine.touch(self._call(await self.prepare(args, kwargs), _never))
 
@@ -397,10 +421,10 @@ class Memoized:
 
     # --- plain ----------------------------------------------------------------------------------------------------
 
-    def cache_with(self, **options: Any) -> Callable[..., Any]:
+    def cache_with(self, **options: Any) -> Any:
         """Return the function as it would be with other options for keeping results: ``f.cache_with(ttl="5s")(x)``.
 
-        Keys, entries and flights are the same. Raises :class:`~acache.exceptions.ConfigurationError` for an option that is not about
+        It has all that the function has; keys, entries and flights are the same. Raises :class:`~acache.exceptions.ConfigurationError` for an option that is not about
         keeping results, or that cannot be.
         """
         unknown = sorted(options.keys() - Options.names())
@@ -408,10 +432,10 @@ class Memoized:
             raise ConfigurationError(
                 unknown[0], f"it cannot be changed for one call; these can: {', '.join(sorted(Options.names()))}"
             )
-        built = Options.build(self.recipe.label, **{**self._given, **options})
+        given = {**self.given, **options}
+        built = Options.build(self.recipe.label, **given)
         self.engine.check(self.recipe.label, built)
-        other = self._copy(built, self.schema, self._params_encoder)
-        return other.aio if self.is_async else other.sync
+        return self._present(self._copy(built, given, self.schema, self._params_encoder))
 
     def cache_key(self, *args: Any, **kwargs: Any) -> str:
         """Return the key of a call: 64 hex digits."""
@@ -424,6 +448,7 @@ class Memoized:
             uncounted_hits=self.cells.hits,
             maxsize=None if memory is None else memory.max_entries,
             currsize=0 if memory is None else memory.population(self.recipe.prefix),
+            removals=self.engine.chain.removals(self.recipe.prefix),
         )
 
     def cache_parameters(self) -> dict[str, Any]:
@@ -438,6 +463,12 @@ class Memoized:
             "copy": self.options.copy,
             "tags": None if self._tags is None else self._tags.given,
         }
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Tell whether calling ``function``, which may be an object, makes a coroutine."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - asks how it is called, not whether
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 async def _compute_there(run_here: RunHere, body: Callable[[], Any]) -> Any:

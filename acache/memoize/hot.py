@@ -4,6 +4,7 @@ The first call with given arguments makes a *cell*; a typed :func:`functools.lru
 equal arguments to it. A cell points at the memory tier's live entry. Eviction, expiry and invalidation kill the entry,
 and a dead entry sends the call down the full path, which points the cell at the next one. An entry with tags is one that
 an invalidation does not touch: its cell stands for nothing once anything was invalidated, until the full path says it does.
+What is not said of an entry costs its hits nothing: only those that have a time of any kind ask for time or tags.
 
 Equality of arguments must not be coarser than equality of keys. ``typed=True`` looks at the arguments' own types only, so
 that is enough only for arguments of the exact types below. Tuples of them are taken apart, types and all, and found in a
@@ -54,13 +55,12 @@ class Gate:
 class Cell:
     """Where the calls with some arguments find their entry."""
 
-    __slots__ = ("epoch", "node", "tagged", "until", "used")
+    __slots__ = ("epoch", "node", "until", "used")
 
     def __init__(self) -> None:
         self.node: Node = DEAD
-        #: The same for an entry that has tags, and the highest stamp when it was known to be good.
-        self.tagged: Node = DEAD
-        self.epoch = 0
+        #: Of an entry with tags, the highest stamp when it was known to be good; then ``until`` is a time, be it infinite.
+        self.epoch: int | None = None
         #: When the full path wants to see the call, in monotonic seconds; ``None``: only when the entry dies.
         self.until: float | None = None
         #: When it last led to the entry, in monotonic seconds; kept where ``until`` is a time.
@@ -196,20 +196,13 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
             if until is None:
                 node.visited = True
                 return value
-            moment = now()
-            if moment < until:
-                cell.used = moment
-                node.visited = True
-                return value
-        node = cell.tagged
-        value = node.value
-        # The very number, not one that equals it: then nothing was invalidated.
-        if node.live and cell.epoch is stamps.latest:
-            moment = now()
-            if until is None or moment < until:
-                cell.used = moment
-                node.visited = True
-                return value
+            # The very number, not one that equals it: then nothing was invalidated.
+            if (epoch := cell.epoch) is None or epoch is stamps.latest:
+                moment = now()
+                if moment < until:
+                    cell.used = moment
+                    node.visited = True
+                    return value
         cells.went_on += 1
         return await call(args, kwargs, cell)
 
@@ -246,20 +239,13 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:  # noqa: C
             if until is None:
                 node.visited = True
                 return value
-            moment = now()
-            if moment < until:
-                cell.used = moment
-                node.visited = True
-                return value
-        node = cell.tagged
-        value = node.value
-        # The very number, not one that equals it: then nothing was invalidated.
-        if node.live and cell.epoch is stamps.latest:
-            moment = now()
-            if until is None or moment < until:
-                cell.used = moment
-                node.visited = True
-                return value
+            # The very number, not one that equals it: then nothing was invalidated.
+            if (epoch := cell.epoch) is None or epoch is stamps.latest:
+                moment = now()
+                if moment < until:
+                    cell.used = moment
+                    node.visited = True
+                    return value
         cells.went_on += 1
         return call(args, kwargs, cell)
 

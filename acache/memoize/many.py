@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from copy import copy
 from functools import partial, wraps
 from typing import Any, Final, Protocol, TypeVar, Unpack, final, overload
 
@@ -18,12 +19,12 @@ import anyio.to_thread
 from acache.bridge import run_sync
 from acache.clock import Duration, as_seconds
 from acache.context import PLAIN, Scope, current_scope
-from acache.engine import Batcher, Call, Costed, Engine, Route, find_many, run_many
-from acache.exceptions import AbsentKeyError, BatchResultError, ConfigurationError
+from acache.engine import Batcher, Call, Costed, Engine, Route, find_many, refuse_unrepeatable, run_many
+from acache.exceptions import AbsentKeyError, BatchResultError, ConfigurationError, KeyEncodingError, UserError
 from acache.keys import canonical
 from acache.locks import Limiter
 from acache.memoize.decorate import MemoizeOptions, StandIn, Studio, check_options
-from acache.memoize.function import ENTRY_METHODS, Memoized
+from acache.memoize.function import ENTRY_METHODS, Memoized, is_coroutine_function
 from acache.memoize.method import is_in_class
 from acache.memoize.protocols import AsyncMany, SyncMany
 from acache.tiers.base import Tier
@@ -118,16 +119,11 @@ class Many:
         own = {name: options.get(name) for name in _OWN_OPTIONS}
         rest = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
         self.function = _checked(function)
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = is_coroutine_function(function)
         self._engine: Final[Engine] = studio.engine
-        self._as_list = _returns_list(function) if own["as_list"] is None else bool(own["as_list"])
-        label = getattr(function, "__qualname__", "memoize_many")
-        if rest.get("tags"):
-            raise ConfigurationError(
-                "tags", f"{label}: the keys of one call have no tags of their own yet; use memoize"
-            )
-        if rest.get("flight") not in {None, "process"}:
-            raise ConfigurationError("flight", f"{label}: many keys are computed once for each process")
+        label = getattr(function, "__qualname__", type(function).__name__)
+        self._as_list: Final = _as_list(label, function, own["as_list"])
+        _refuse_hosts(label, rest)
         # Other calls than those of the same function memoized as a whole, so another key space.
         rest |= {"flight": "process", "version": ("many", rest.get("version")), "max_concurrency": None}
         clock = studio.engine.clock
@@ -136,12 +132,12 @@ class Many:
             label,
             self._load_all,
             clock,
-            window=as_seconds(own["window"], "window") or 0.0,
+            window=_window(label, own["window"]),
             max_batch=_max_batch(label, own["max_batch"]),
         )
-        stand_in = StandIn(_named_as(function, self._load_one), self._readings.ask)
+        stand_in = StandIn(_named_as(function, self._load_one), self._find, present=self._present)
         #: The function of one key.
-        self.single: Final[Memoized] = studio.memoized(function, "memoize", rest, stand_in)
+        self.single: Memoized = studio.memoized(function, "memoize", rest, stand_in)
         self._limiter: Final[Limiter | None] = studio.registry.limiter(
             self.single.recipe, options.get("max_concurrency")
         )
@@ -153,7 +149,7 @@ class Many:
 
         Of a dict, what the function did not return is absent. A failing call fails for those who wait for one of its keys.
         """
-        asked = list(keys)
+        asked = self._asked(keys)
         route = self._engine.route("memoize", current_scope())
         if route is Route.BYPASS or not asked:
             return await self._load_uncached(asked)
@@ -165,6 +161,12 @@ class Many:
     def load_sync(self, keys: Iterable[Any]) -> Any:
         """Do as :meth:`load` from a plain thread."""
         return run_sync(self.load, keys)
+
+    def _asked(self, keys: Iterable[Any]) -> list[Any]:
+        """Return what the results are to be for. In a dict the first of keys that are equal stands for all of them."""
+        if self._as_list:
+            return list(keys)
+        return [key for (key,) in dict.fromkeys(map(self._name, keys))]
 
     def _shaped(self, asked: list[Any], digests: list[Key], outcomes: dict[Key, Any]) -> Any:
         for outcome in outcomes.values():
@@ -186,7 +188,17 @@ class Many:
             return values
         return {key: value for key, value in zip(asked, values, strict=True) if not isinstance(value, AbsentKeyError)}
 
+    def _present(self, single: Memoized) -> Any:
+        """Return what callers see of the same function with other options for its keys."""
+        _refuse_hosts(single.recipe.label, single.given)
+        other = copy(self)
+        other.single = single
+        return _face(other)
+
     # --- what the engine asks -------------------------------------------------------------------------------------
+
+    async def _find(self, call: Call) -> tuple[Entry, Tier] | None:
+        return await self._readings.ask(call, id(call.options))  # which say what is good enough
 
     async def _find_all(self, calls: list[Call]) -> list[tuple[Entry, Tier] | None]:
         found = await find_many(self._engine, calls)
@@ -194,7 +206,7 @@ class Many:
 
     async def _load_one(self, key: Any) -> Costed:
         # What the function reads of the scope of its caller must be the same for all whose keys it gets.
-        return await self._loads.ask(key, _group(current_scope()))
+        return await self._loads.ask(key, _group(current_scope()), self._name(key))
 
     async def _load_all(self, keys: list[Any]) -> list[Costed | BaseException]:
         async with nullcontext() if self._limiter is None else self._limiter.hold():
@@ -203,6 +215,17 @@ class Many:
             share = (self._engine.clock.monotonic() - started) / len(keys)
         values = self._values(keys, result)
         return [value if isinstance(value, AbsentKeyError) else Costed(value, share) for value in values]
+
+    def _name(self, key: Any) -> tuple[Any]:
+        """Return what is equal for keys that the function could take for one, whatever their types: a tuple of one."""
+        try:
+            hash(key)
+        except TypeError:
+            if self._as_list:
+                return (_loosely(key),)
+            label = self.single.recipe.label
+            raise UserError(f"{label} returns a dict, so its keys are to be hashable") from None
+        return (key,)
 
     # --- the function ---------------------------------------------------------------------------------------------
 
@@ -219,6 +242,7 @@ class Many:
     def _values(self, keys: list[Any], result: Any) -> list[Any]:
         """Return the result for each of ``keys``, an exception for one that has none."""
         label = self.single.recipe.label
+        refuse_unrepeatable(label, result)
         if not self._as_list:
             if not isinstance(result, Mapping):
                 raise BatchResultError(label, f"a dict was expected, not a {type(result).__name__} (see as_list=)")
@@ -266,6 +290,8 @@ def _checked(function: Any) -> Callable[[list[Any]], Any]:
         inspect.signature(function).bind([])
     except TypeError:
         raise ConfigurationError("memoize_many", f"{name} is to take one argument, the list of keys") from None
+    if inspect.isasyncgenfunction(function):
+        raise UserError(f"{name} is an async generator function: return a dict or a list, with a result for each key")
     if is_in_class(function):
         raise ConfigurationError("memoize_many", f"{name} is a method; decorate a function of the list of keys")
     checked: Callable[[list[Any]], Any] = function
@@ -278,6 +304,26 @@ def _returns_list(function: Callable[..., Any]) -> bool:
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     match = re.match(r"[\s\"']*(?:\w+\.)*(\w+)", text)
     return match is not None and match[1] in _LISTS
+
+
+def _refuse_hosts(label: str, options: Mapping[str, Any]) -> None:
+    if options.get("flight") not in {None, "process"}:
+        raise ConfigurationError("flight", f"{label}: many keys are computed once for each process")
+
+
+def _as_list(label: str, function: Callable[..., Any], given: object) -> bool:
+    if given is None:
+        return _returns_list(function)
+    if not isinstance(given, bool):
+        raise ConfigurationError("as_list", f"{label} needs True or False")
+    return given
+
+
+def _window(label: str, given: Duration | None) -> float:
+    window = as_seconds(given, "window")
+    if window is None and given is not None:  # infinite
+        raise ConfigurationError("window", f"{label}: keys would wait for ever")
+    return window or 0.0
 
 
 def _max_batch(label: str, given: object) -> int | None:
@@ -294,6 +340,14 @@ def _named_as(function: Any, body: Callable[[Any], Coroutine[Any, Any, Costed]])
         return await body(key)
 
     return single
+
+
+def _loosely(key: Any) -> object:
+    """Return what is equal for keys that are equal and cannot be hashed."""
+    try:
+        return canonical(key, typed=False)
+    except KeyEncodingError:  # of which custom_params_encoder= makes something else: it equals no other
+        return object()
 
 
 def _group(scope: Scope) -> Hashable:

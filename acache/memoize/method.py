@@ -56,16 +56,16 @@ class _Callable:
         if not self._bound or name in _UNBOUND:
             return method
         if name == "cache_with":
-            return partial(_with, method, self._bound)
+            return self._with
         return partial(_set, method, self._bound) if name == "cache_set" else partial(method, *self._bound)
+
+    def _with(self, **options: Any) -> Any:
+        face = self._memoized.cache_with(**options)
+        return type(self)(face.__acache__, face, self._bound)
 
 
 def _set(method: Callable[..., Any], bound: tuple[Any, ...], value: Any, /, *args: Any, **kwargs: Any) -> Any:
     return method(value, *bound, *args, **kwargs)
-
-
-def _with(method: Callable[..., Any], bound: tuple[Any, ...], **options: Any) -> Callable[..., Any]:
-    return partial(method(**options), *bound)
 
 
 class BoundMemoized(_Callable):

@@ -2,21 +2,23 @@
 
 One identity (module, qualified name, version) is one key space. A second function of the same identity is welcome when it
 is the same code with the same captured values (a local function made again, a module reloaded), and refused otherwise:
-it would be served the first one's results.
+it would be served the first one's results. A function that was let in once is not compared again: what it captured may
+change while it runs, and it is still the same function.
 """
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, final
 
 from acache.exceptions import ConfigurationError, DuplicateIdentityError
 from acache.keys import KeyRecipe, differs, fingerprint
 from acache.locks import Limiter
 from acache.memoize.function import Memoized
-from acache.stats import CacheInfo, CallCounters
+from acache.mutexes import make_mutex
+from acache.stats import NO_REMOVALS, CacheInfo, CallCounters
 
 __all__ = ("Registry", "add_infos")
 
@@ -26,27 +28,42 @@ class Registry:
     """The functions memoized on one cache."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
+        self._mutex = make_mutex()
         self._counters: dict[str, tuple[str, CallCounters]] = {}
         self._fingerprints: dict[str, str] = {}
+        #: The functions that were compared and let in, by key space and address; one that is gone has no entry.
+        self._admitted: weakref.WeakValueDictionary[tuple[str, int], Callable[..., Any]] = weakref.WeakValueDictionary()
         self._limiters: dict[tuple[str, int], Limiter] = {}
         self._by_function: weakref.WeakValueDictionary[int, Memoized] = weakref.WeakValueDictionary()
         #: More than those: one function may be memoized under several verbs.
         self._all: weakref.WeakSet[Memoized] = weakref.WeakSet()
 
-    def admit(self, recipe: KeyRecipe, function: Callable[..., Any], *, trusted: bool) -> CallCounters:
+    def admit(self, recipe: KeyRecipe, *, trusted: bool) -> CallCounters:
         """Register an identity and return its counters.
 
         Raises :class:`~acache.exceptions.DuplicateIdentityError` for other code or other captured values, unless
         ``trusted`` (the caller names the keys with ``key=``).
         """
-        mark = None if trusted else fingerprint(function)
+        if not trusted:
+            self._compare(recipe)
         with self._mutex:
-            known = self._fingerprints.setdefault(recipe.prefix, mark) if mark is not None else None
-            counters = self._counters.setdefault(recipe.prefix, (recipe.label, CallCounters()))[1]
-        if mark is not None and known is not None and known != mark:
-            raise DuplicateIdentityError(recipe.label, differs(mark, known))
-        return counters
+            return self._counters.setdefault(recipe.prefix, (recipe.label, CallCounters()))[1]
+
+    def _compare(self, recipe: KeyRecipe) -> None:
+        function = recipe.identity.function  # what methods, partials and callable objects come down to
+        place = recipe.prefix, id(function)
+        # An id may be used again after its function is gone: trust the function, not the id.
+        if self._admitted.get(place) is function:
+            return
+        mark = fingerprint(function)
+        with self._mutex:
+            known = self._fingerprints.setdefault(recipe.prefix, mark)
+            # Let in by another thread meanwhile: it may have changed since.
+            if known == mark or self._admitted.get(place) is function:
+                with suppress(TypeError):  # a few callables cannot be referred to weakly: they are compared each time
+                    self._admitted[place] = function
+                return
+        raise DuplicateIdentityError(recipe.label, differs(mark, known))
 
     def limiter(self, recipe: KeyRecipe, places: object) -> Limiter | None:
         """Return what lets ``places`` computations of an identity run at once; one for all who ask for as many.
@@ -98,6 +115,7 @@ class Registry:
                 uncounted_hits=hot.get(prefix, 0),
                 maxsize=None if now is None else now.maxsize,
                 currsize=0 if now is None else now.currsize,
+                removals=NO_REMOVALS if now is None else {cause: getattr(now, cause) for cause in NO_REMOVALS},
             )
             result[label] = info if label not in result else add_infos(result[label], info)
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing, nullcontext
 from functools import partial, wraps
 from typing import Any, Final
@@ -19,7 +19,6 @@ __all__ = ("MAX_STREAM_BYTES", "check_stream", "collector", "stream_face")
 MAX_STREAM_BYTES: Final = 64 * 2**20
 
 _MEANINGLESS: Final = (
-    "tags",
     *("idle", "refresh_after", "early_refresh", "stale_ttl", "stale_on_error", "soft_timeout", "timeout"),
     *("finish_in_background", "cache_exceptions"),
 )
@@ -31,6 +30,16 @@ def check_stream(name: str, engine: Engine, options: dict[str, Any]) -> int:
     Raises :class:`~acache.exceptions.ConfigurationError` for an option that means nothing for a stream, and for a cache whose
     workers agree on results: what they have passed on already they could not take back.
     """
+    _refuse_meaningless(name, options)
+    if engine.determinism is not None:
+        raise ConfigurationError("memoize", f"{name} is a stream, on which the workers of this cache cannot agree")
+    limit = options.get("max_stream_bytes", MAX_STREAM_BYTES)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ConfigurationError("max_stream_bytes", f"{name} needs a whole number from 1 on")
+    return limit
+
+
+def _refuse_meaningless(name: str, options: Mapping[str, Any]) -> None:
     for option in _MEANINGLESS:
         if options.get(option):
             raise ConfigurationError(
@@ -38,12 +47,6 @@ def check_stream(name: str, engine: Engine, options: dict[str, Any]) -> int:
             )
     if options.get("flight") not in {None, "process"}:
         raise ConfigurationError("flight", f"{name} is a stream, which runs once for each process")
-    if engine.determinism is not None:
-        raise ConfigurationError("memoize", f"{name} is a stream, on which the workers of this cache cannot agree")
-    limit = options.get("max_stream_bytes", MAX_STREAM_BYTES)
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ConfigurationError("max_stream_bytes", f"{name} needs a whole number from 1 on")
-    return limit
 
 
 def collector(function: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., Any]:
@@ -58,7 +61,11 @@ def collector(function: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..
 
 
 def stream_face(memoized: Memoized, limit: int) -> Callable[..., AsyncGenerator[Any, None]]:
-    """Return the async generator function that callers of a memoized one call."""
+    """Return the async generator function that callers of a memoized one call.
+
+    Raises :class:`~acache.exceptions.ConfigurationError` for options that were changed to what means nothing for a stream.
+    """
+    _refuse_meaningless(memoized.recipe.label, memoized.given)
     function = memoized.raw
 
     @wraps(function)

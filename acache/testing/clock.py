@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, final
 
 from acache.clock import Duration, as_seconds
 from acache.exceptions import ConfigurationError
+from acache.mutexes import make_mutex
 
 __all__ = ("ManualClock",)
 
@@ -31,7 +31,7 @@ class ManualClock:
         self._monotonic = start
         self._wall = wall
         # A move is a read and a write; two threads must not lose one.
-        self._lock = threading.Lock()
+        self._lock = make_mutex()
         self._sleepers: list[tuple[float, Callable[[], object]]] = []
 
     def __repr__(self) -> str:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, final
@@ -14,10 +13,13 @@ from acache.testing.gate import Gate
 from acache.tiers.base import Tier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from acache.codecs import Codec
+    from acache.events import RemovalCause
+    from acache.locks import Lockable, LockRank
     from acache.types import Entry, Key, Written
+from acache.mutexes import make_mutex
 
 __all__ = ("Call", "FaultyTier", "Hang", "Operation")
 
@@ -84,7 +86,7 @@ class FaultyTier(Tier):
         self.stamps = tier.stamps
         self.calls: list[Call] = []
         self._faults: list[_Fault] = []
-        self._planning = threading.Lock()
+        self._planning = make_mutex()
         tier.events.add_parent(self.events)
 
     def fail(
@@ -123,6 +125,14 @@ class FaultyTier(Tier):
     def lock(self, timeout: float | None = None) -> AbstractAsyncContextManager[object]:
         """Hold the wrapped tier's lock."""
         return self.tier.lock(timeout)
+
+    async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
+        """Say what the wrapped tier locks."""
+        return await self.tier.ranked_locks()
+
+    def removals(self, prefix: str) -> Mapping[RemovalCause, int]:
+        """Return what the wrapped tier counted."""
+        return self.tier.removals(prefix)
 
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
         await self._meet("read", key)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, final
 
 from acache.files.system import BytesLike, FileSystem
+from acache.mutexes import make_mutex
 from acache.testing.gate import Gate
 
 __all__ = ("FaultyFileSystem", "Meet", "SlowFileSystem", "StingyFileSystem", "WatchedFileSystem")
@@ -75,6 +75,10 @@ class WatchedFileSystem(FileSystem):
         self._meet("chmod")
         super().chmod(path, mode, at=at)
 
+    def utime(self, fd: int, modified: int) -> None:
+        self._meet("utime")
+        super().utime(fd, modified)
+
     def rename_new(self, old: str, new: str, *, at: int) -> None:
         self._meet("rename_new")
         super().rename_new(old, new, at=at)
@@ -112,7 +116,7 @@ class FaultyFileSystem(WatchedFileSystem):
 
     def __init__(self) -> None:
         super().__init__(self._count)
-        self._lock = threading.Lock()
+        self._lock = make_mutex()
         self.heal()
 
     def fail(

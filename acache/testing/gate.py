@@ -9,6 +9,8 @@ from typing import final
 
 import anyio
 
+from acache.mutexes import make_mutex
+
 __all__ = ("PATIENCE", "Gate")
 
 #: Seconds after which a wait counts as a mistake of the test: it fails by name instead of hanging.
@@ -25,7 +27,7 @@ class Gate:
         self.name = name
         self._open = threading.Event()
         self._waiters: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
-        self._lock = threading.Lock()
+        self._lock = make_mutex()
 
     @property
     def is_open(self) -> bool:

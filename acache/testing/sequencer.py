@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, final
 
 from acache.testing.gate import PATIENCE, Gate
 
 if TYPE_CHECKING:
     from types import TracebackType
+from acache.mutexes import make_mutex
 
 __all__ = ("Sequencer", "Turn")
 
@@ -77,7 +77,7 @@ class Sequencer:
 
     def __init__(self, timeout: float = PATIENCE) -> None:
         self.timeout = timeout
-        self._lock = threading.Lock()
+        self._lock = make_mutex()
         self._taken: set[int] = set()
         self._ends: dict[int, Gate] = {}
         self._failure: str | None = None

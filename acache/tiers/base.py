@@ -26,10 +26,10 @@ from typing import Any, Final, Literal, TypeVar
 
 from acache.clock import SYSTEM_CLOCK, Clock, Duration, as_seconds
 from acache.codecs import Codec
-from acache.events import Events, TierEvent, TierOperation, TierOutcome
+from acache.events import Events, RemovalCause, TierEvent, TierOperation, TierOutcome
 from acache.exceptions import CacheError, ConfigurationError, ValueDecodingError
 from acache.keys import encode_key
-from acache.locks import Lock, acquire_lock
+from acache.locks import Lock, Lockable, LockRank, acquire_lock, rank_of
 from acache.stats import TierCounters, TierStatistics
 from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key, Missing, Written
@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 #: An entry from another machine's clock may be this many seconds ahead before it counts as expired.
 CLOCK_SKEW: Final = 300.0
+#: Causes that are the tier's own doing: these are evictions, the others removals.
+_OWN_CAUSES: Final = frozenset({"evicted", "expired"})
 
 
 class Tier(ABC):
@@ -153,9 +155,17 @@ class Tier(ABC):
         """
         return acquire_lock(self._lock, timeout)
 
+    async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
+        """Say what :meth:`lock` locks, for :func:`acache.locks.acquire_many_locks`."""
+        return {rank_of(self): self}
+
     def statistics(self) -> TierStatistics:
         """Return a frozen copy of the counters."""
         return self._counters.snapshot(self.name)
+
+    def removals(self, prefix: str) -> Mapping[RemovalCause, int]:
+        """Return how many entries of one function (the first 20 digits of its keys) went, by cause, since this was asked first."""
+        return self._counters.removals_of(prefix)
 
     # --- the entry face -------------------------------------------------------------------------------------------
 
@@ -341,6 +351,14 @@ class Tier(ABC):
         elif outcome is Written.PRESENT:
             self._emit("write", "present", key)
         return outcome
+
+    def _note_removal(self, key: Key, cause: RemovalCause) -> None:
+        """Count and tell that an entry went. A backend calls this for each, once it is gone."""
+        self._counters.note_removal(key, cause)
+        self._tell_removal(key, cause)
+
+    def _tell_removal(self, key: Key, cause: RemovalCause) -> None:
+        self._emit("evict" if cause in _OWN_CAUSES else "remove", "done", key, cause)
 
     def _degrade(self, operation: TierOperation, key: Key | None, error: Exception) -> None:
         self._counters.failures += 1

@@ -7,20 +7,29 @@ began before a write or removal of its key gives way to it (:class:`Watch`), so 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from typing import Any, final
 
 from acache.codecs import Codec
+from acache.events import RemovalCause
 from acache.exceptions import CacheError, ConfigurationError
 from acache.keys import encode_key
-from acache.locks import BLOCKING, KeyedLock, acquire_many_locks
+from acache.locks import BLOCKING, KeyedLock, Lockable, LockRank, acquire_many_locks
+from acache.mutexes import make_mutex
+from acache.stats import NO_REMOVALS
 from acache.tiers.base import Tier, count_stored, encoded_keys
 from acache.tiers.memory import MemoryTier
 from acache.types import MISSING, Entry, Hit, Key, Written
 
-__all__ = ("ChainTier", "Watch")
+__all__ = ("ChainTier", "Watch", "in_order")
 
 
 class Watch:
@@ -31,20 +40,31 @@ class Watch:
     def __init__(self) -> None:
         self.fresh = True
 
+    def is_fresh(self) -> bool:
+        """Tell."""
+        return self.fresh
+
 
 @final
 class ChainTier(Tier):
     """Use ``tiers`` as one, from the narrowest reach (this process) to the widest. Chains inside are flattened.
 
-    With ``agrees``, what the widest tier could not take is stored nowhere.
+    With ``agrees``, what the widest tier could not take is stored nowhere. ``limit`` says how many tiers, from the narrowest, may
+    be read at the moment; ``None``: all.
+
+    Raises :class:`~acache.exceptions.ConfigurationError` for what is no tier, and for none at all.
     """
 
-    def __init__(self, *tiers: Tier, name: str = "chain", agrees: bool = False) -> None:
-        flat = [part for tier in tiers for part in (tier.tiers if isinstance(tier, ChainTier) else (tier,))]
-        if not flat:
-            raise ConfigurationError("ChainTier", "give it at least one tier")
-        super().__init__(name=name, clock=flat[0].clock)
-        self.tiers: tuple[Tier, ...] = tuple(sorted(dict.fromkeys(flat), key=lambda tier: tier.reach))
+    def __init__(
+        self,
+        *tiers: Tier,
+        name: str = "chain",
+        agrees: bool = False,
+        limit: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.tiers: tuple[Tier, ...] = in_order(tiers)
+        super().__init__(name=name, clock=self.tiers[0].clock)
+        self._limit = limit
         self._writable = tuple(tier for tier in self.tiers if not tier.is_read_only)
         self.agrees = agrees
         self.reach = self.tiers[-1].reach
@@ -56,7 +76,7 @@ class ChainTier(Tier):
         for tier in self.tiers:
             tier.events.add_parent(self.events)
         self._writing: KeyedLock[Key] = KeyedLock()
-        self._mutex = threading.Lock()
+        self._mutex = make_mutex(self._refuse_fills)
         self._watches: dict[Key, set[Watch]] = {}
 
     async def get(self, key: object) -> Hit[Any] | None:
@@ -84,20 +104,21 @@ class ChainTier(Tier):
         self,
         key: Key,
         codec: Codec | None = None,
-        limit: int | None = None,
         wanted: Callable[[Entry], bool] | None = None,
+        *,
+        fills: bool = True,
     ) -> tuple[Entry, Tier] | None:
-        """Return the live entry and the tier that had it; fill the tiers above. Only the first ``limit`` tiers are asked.
+        """Return the live entry and the tier that had it; fill the tiers above, unless only the answer is wanted.
 
         An entry that is not ``wanted`` is passed over, and replaced by one of a wider tier that is.
         """
         with self.watching(key) as watch:
-            for depth, tier in enumerate(self.tiers[:limit]):
+            for depth, tier in enumerate(self._readable):
                 entry = await self._unless_dead(key, await tier.read(key, codec))
                 if entry is not None and (wanted is None or wanted(entry)):
                     self._counters.hits += 1
                     for above in reversed(self.tiers[:depth]):
-                        if not above.is_read_only:
+                        if fills and not above.is_read_only:
                             await self._fill(above, key, entry, codec, watch, replace=wanted is not None)
                     return entry, tier
         self._counters.misses += 1
@@ -107,7 +128,6 @@ class ChainTier(Tier):
         self,
         keys: Iterable[Key],
         codec: Codec | None = None,
-        limit: int | None = None,
         wanted: Callable[[Key, Entry], bool] | None = None,
     ) -> dict[Key, tuple[Entry, Tier]]:
         """Do as :meth:`find` for each of ``keys``: each tier is asked once, for what no narrower one has."""
@@ -116,7 +136,7 @@ class ChainTier(Tier):
         asked = len(left)
         with ExitStack() as stack:
             watches = {key: stack.enter_context(self.watching(key)) for key in left}
-            for depth, tier in enumerate(self.tiers[:limit]):
+            for depth, tier in enumerate(self._readable):
                 entries = await tier.read_many(left, codec)
                 here = {
                     key: entry
@@ -134,10 +154,10 @@ class ChainTier(Tier):
         self._counters.misses += asked - len(found)
         return found
 
-    def find_now(self, key: Key, codec: Codec | None = None, limit: int | None = None) -> tuple[Entry, Tier] | None:
+    def find_now(self, key: Key, codec: Codec | None = None) -> tuple[Entry, Tier] | None:
         """Do what :meth:`find` does as far as that needs no waiting; ``None`` is not a miss."""
         with self.watching(key) as watch:
-            for depth, tier in enumerate(self.tiers[:limit]):
+            for depth, tier in enumerate(self._readable):
                 entry = tier.read_now(key, codec)
                 if entry is not None and entry is not MISSING and entry.tags:
                     dead = self.stamps.is_dead_now(key, entry)
@@ -153,6 +173,18 @@ class ChainTier(Tier):
                     return entry, tier
         return None
 
+    async def agreed(self, key: Key, codec: Codec | None = None) -> Entry | None:
+        """Return what all who share the tiers agree on, as far as it may be read: from read-only tiers, then from the widest.
+
+        What a narrower tier holds may have been changed by who shares it. Fills nothing.
+        """
+        fixed = [tier for tier in self._readable if tier.is_read_only]
+        for tier in (*fixed, *reversed(self._readable)):
+            entry = await self._unless_dead(key, await tier.read(key, codec))
+            if entry is not None:
+                return entry
+        return None
+
     async def publish(
         self, key: Key, entry: Entry, *, replace: bool, codec: Codec | None, still: Callable[[], bool]
     ) -> Written:
@@ -163,8 +195,8 @@ class ChainTier(Tier):
         async with self._writing.hold(key, BLOCKING):
             if not still() or (entry.tags and await self.stamps.is_dead(key, entry, fresh=True)):
                 return Written.FAILED
-            if self.memory is not None and not replace:
-                node = self.memory.node(key)  # what is dead there must not stand in the way
+            if self.memory is not None:
+                node = self.memory.node(key)  # what is dead there must not stand in the way, nor pass for replaced
                 await self._unless_dead(key, None if node is None else node.entry)
             return await self._write_through(key, entry, codec, replace=replace)
 
@@ -177,7 +209,20 @@ class ChainTier(Tier):
         """Hold the locks of all tiers, or none; ``timeout`` seconds bound the whole."""
         return acquire_many_locks(*self.tiers, timeout=timeout)
 
+    async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
+        """Say what :meth:`lock` locks: what its tiers do."""
+        return {rank: part for tier in self.tiers for rank, part in (await tier.ranked_locks()).items()}
+
+    def removals(self, prefix: str) -> Mapping[RemovalCause, int]:
+        """Return how many entries of one function went from all tiers together, by cause, since this was asked first."""
+        parts = [tier.removals(prefix) for tier in self.tiers]
+        return {cause: sum(part[cause] for part in parts) for cause in NO_REMOVALS}
+
     # --- the primitives -------------------------------------------------------------------------------------------
+
+    @property
+    def _readable(self) -> tuple[Tier, ...]:
+        return self.tiers[: self._limit()]
 
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
         return await self.read(key, codec)
@@ -197,8 +242,7 @@ class ChainTier(Tier):
                 over = replace or result is Written.NEW
                 try:
                     written = await tier.write(key, entry, replace=over, codec=codec)
-                except ConfigurationError as error:  # of a tier, which must not cost the caller his result
-                    self._degrade("write", key, error)
+                except ConfigurationError:  # of a tier, which has told; it must not cost the caller his result
                     written = Written.FAILED
                 if written is Written.PRESENT:
                     return written
@@ -227,7 +271,8 @@ class ChainTier(Tier):
             for tier in reversed(self._writable):
                 for key in left:
                     self._end_watches(key)
-                for key, written in (await tier.write_many(left, replace=True, codec=codec)).items():
+                for key, outcome in (await tier.write_many(left, replace=True, codec=codec)).items():
+                    written = Written.FAILED if isinstance(outcome, ConfigurationError) else outcome
                     if written is Written.NEW or isinstance(written, CacheError):
                         results[key] = written
                     if isinstance(written, CacheError) or (self.agrees and written is Written.FAILED):
@@ -246,15 +291,10 @@ class ChainTier(Tier):
     @asynccontextmanager
     async def _holding(self, keys: Collection[Key]) -> AsyncGenerator[None]:
         """Let no other change of ``keys`` happen. All take them in one order, so none waits for another in a circle."""
-        held: list[Key] = []
-        try:
+        async with AsyncExitStack() as stack:
             for key in sorted(keys):
-                await self._writing.acquire(key, BLOCKING)
-                held.append(key)
+                await stack.enter_async_context(self._writing.hold(key, BLOCKING))
             yield
-        finally:
-            for key in held:
-                self._writing.release(key)
 
     async def _is_fixed(self, key: Key, codec: Codec | None) -> bool:
         """Tell whether a tier that cannot be written holds ``key``."""
@@ -269,7 +309,7 @@ class ChainTier(Tier):
         return removed
 
     async def _factors(self, key: Key) -> Mapping[str, str] | None:
-        for tier in self.tiers:
+        for tier in self._readable:
             factors = await tier.factors(key)
             if factors is not None:
                 return factors
@@ -288,7 +328,7 @@ class ChainTier(Tier):
 
     async def _scan(self) -> AsyncGenerator[Key]:
         seen: set[Key] = set()
-        for tier in self.tiers:
+        for tier in self._readable:
             async for key in tier.keys():
                 if key not in seen:
                     seen.add(key)
@@ -337,32 +377,58 @@ class ChainTier(Tier):
             count_stored(await tier.write_many(fresh, replace=replace, codec=codec))
 
     def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: Watch, *, replace: bool = False) -> None:
-        with self._mutex:  # no change of the key can come between the check and the write, from any thread
-            if watch.fresh:
-                try:
-                    memory.put(key, entry, replace=replace)
-                except ConfigurationError as error:  # as in _write_through()
-                    self._degrade("write", key, error)
+        with suppress(ConfigurationError):  # as in _write_through()
+            # No change of the key can come between the look at the watch and the write, from any thread.
+            memory.put(key, entry, replace=replace, still=watch.is_fresh)
 
     @contextmanager
     def watching(self, key: Key) -> Generator[Watch]:
         """Tell, as long as the block lasts, whether ``key`` is what it was: no write or removal of it has begun."""
         watch = Watch()
+        # A finalizer may end other watches of this key in the middle of this, and take their set out of the table: look again.
         with self._mutex:
-            self._watches.setdefault(key, set()).add(watch)
+            while True:
+                watches = self._watches.setdefault(key, set())
+                watches.add(watch)
+                if self._watches.get(key) is watches:
+                    break
         try:
             yield watch
         finally:
             with self._mutex:
-                watches = self._watches[key]
                 watches.discard(watch)
-                if not watches:
-                    del self._watches[key]
+                if not watches and self._watches.get(key) is watches:
+                    self._watches.pop(key, None)  # it may have gone by now
 
     def _end_watches(self, key: Key | None) -> None:
         """Refuse the fills under way for ``key``, or for every key."""
         with self._mutex:
-            groups = list(self._watches.values()) if key is None else [self._watches.get(key, set[Watch]())]
+            groups: Iterable[Collection[Watch]]
+            groups = list(self._watches.values()) if key is None else (self._watches.get(key, ()),)
             for watches in groups:
-                for watch in watches:
+                for watch in list(watches):
                     watch.fresh = False
+
+    def _refuse_fills(self) -> None:
+        """Let a forked child copy nothing that another thread was reading, and forget who was."""
+        self._end_watches(None)
+        self._watches.clear()
+
+
+def in_order(tiers: Iterable[Tier]) -> tuple[Tier, ...]:
+    """Return ``tiers``, those of chains one by one, each once, from the narrowest reach to the widest.
+
+    Raises :class:`~acache.exceptions.ConfigurationError` for what is no tier, and for none at all.
+    """
+    flat: list[Tier] = []
+    for tier in tiers:
+        if not _is_tier(tier):
+            raise ConfigurationError("tiers", f"expected tiers such as MemoryTier(), not {type(tier).__name__}")
+        flat += tier.tiers if isinstance(tier, ChainTier) else (tier,)
+    if not flat:
+        raise ConfigurationError("tiers", "give at least one")
+    return tuple(sorted(dict.fromkeys(flat), key=lambda tier: tier.reach))
+
+
+def _is_tier(given: object) -> bool:
+    return isinstance(given, Tier)

@@ -38,7 +38,6 @@ from filelock import BaseAsyncFileLock
 from acache.clock import SYSTEM_CLOCK, Clock, Duration, as_seconds
 from acache.codecs import (
     HEADER_SIZE,
-    MAX_META,
     Codec,
     Signer,
     configured_signer,
@@ -46,19 +45,21 @@ from acache.codecs import (
     encode_frame,
     get_codec,
     read_header,
-    unpack_meta,
-    version_digest,
 )
-from acache.events import TierOperation
+from acache.events import RemovalCause, TierOperation
 from acache.exceptions import CacheError, ConfigurationError, EntryRejectedError, ValueDecodingError
 from acache.files import (
     ABANDONED,
-    WARM_LIMIT,
+    DAMAGED,
+    DISK_POLICIES,
+    EXPIRED,
     Blob,
     Culled,
+    DiskPolicy,
     FileSystem,
     Keeper,
     Limits,
+    Published,
     Shelf,
     StampFiles,
     Verdict,
@@ -69,8 +70,10 @@ from acache.files import (
     size_of,
 )
 from acache.files.system import REAL_FILES
-from acache.locks import acquire_flock, file_lock
+from acache.locks import Lockable, LockRank, acquire_flock, file_lock, hold_file
 from acache.tiers.base import Tier
+from acache.tiers.examining import CAUSES, Examiner
+from acache.tiers.limits import check_limit
 from acache.tiers.stamps import SharedStamps
 from acache.types import MISSING, Entry, Key, Missing, Written
 
@@ -80,7 +83,6 @@ __all__ = ("DiskTier",)
 _WRITE_PAUSE: Final = 1.0
 #: So many entries are read on the loop, if the kernel has them in memory; more would hold it up.
 _FEW: Final = 4
-_POLICIES: Final = ("lru", "cost")
 _NO_WRITING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -93,9 +95,11 @@ class DiskTier(Tier):
     file system, for tests. Directories are made with mode 0700, files with 0600.
 
     The directory holds no more than 1.05 times ``max_bytes`` and ``max_entries``, and one entry more for each writer;
-    ``None`` is no limit. Who goes first says ``policy``: what was not used for longest (``"lru"``), or what took the fewest
-    seconds to compute, for each byte and each second since its last use (``"cost"``). A directory has no queue and counts no
-    hits, so the other policies of memory are not for it. An entry created ``max_age`` ago is a miss, and removed in time.
+    ``None`` is no limit. Who goes first says ``policy`` (:mod:`acache.files.choosing`): what is oldest and was not used
+    since the last look at it (``"sieve"``), what was not used for longest (``"lru"``), what was used least (``"lfu"``), or what took
+    the fewest seconds to compute, for each byte and each second since its last use (``"cost"``). All processes that write should agree on it. An entry created
+    ``max_age`` ago is a miss, and removed in time. While nobody can make room, because a process was stopped in the middle of
+    that, writes are refused.
 
     Raises :class:`~acache.exceptions.ConfigurationError` for a limit below 1, an age that is not positive, an unknown policy,
     and a ``sub_dir`` that leaves the directory; and at the first
@@ -119,15 +123,13 @@ class DiskTier(Tier):
         max_bytes: int | None = None,
         max_entries: int | None = None,
         max_age: Duration | None = None,
-        policy: Literal["lru", "cost"] = "lru",
+        policy: DiskPolicy = "sieve",
         name: str = "disk",
         clock: Clock = SYSTEM_CLOCK,
         files: FileSystem | None = None,
     ) -> None:
         super().__init__(name=name, clock=clock, on_corrupt=on_corrupt)
         self._codec: Final = get_codec(codec)
-        self._version: Final = version_digest(version)
-        self._signer: Final = configured_signer() if signer is None else signer
         self._shelf: Final = Shelf(directory, sub_dir, durable=durable, files=files)
         self._max_age: Final = as_seconds(max_age, "max_age")
         limits = self._limits(max_bytes, max_entries, policy)
@@ -138,6 +140,14 @@ class DiskTier(Tier):
         )
         self._stamps: Final = SharedStamps(StampFiles(self._shelf), clock, self._miss_stamps)
         self.stamps = self._stamps
+        self._examiner: Final = Examiner(
+            version=version,
+            signer=configured_signer() if signer is None else signer,
+            max_age=self._max_age,
+            clock=clock,
+            is_live=self._is_live,
+            is_dead=self._stamps.is_dead_here,
+        )
         self._sweep_at = -math.inf
         self._write_at = -math.inf
         self._write_error = 0
@@ -165,6 +175,11 @@ class DiskTier(Tier):
         async with acquire_flock(file_lock(path), timeout):
             yield
 
+    async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
+        """Say what :meth:`lock` locks: a file, which is also that of other tiers on this directory, in any process."""
+        path = await in_thread(lambda: os.path.realpath(self._shelf.lock_file()))
+        return {(0, path, "", 0): self}
+
     def host_lock(self, key: Key) -> BaseAsyncFileLock:
         """Make the lock of one key among all processes of the host, for :func:`acache.locks.acquire_flock`.
 
@@ -182,7 +197,8 @@ class DiskTier(Tier):
         """
         # The lock's file stays until it is swept: files that come and go with every computation make ext4 search ever
         # longer for a free inode, which slows all creations down, measured 10 to 50 times.
-        async with acquire_flock(await in_thread(self.host_lock, key), timeout):
+        find = self._shelf.key_lock_file
+        async with hold_file(find(key) if self._shelf.is_open else await in_thread(find, key), timeout):
             yield
 
     async def drop_host_lock(self, key: Key) -> bool:
@@ -241,7 +257,8 @@ class DiskTier(Tier):
             return data
         codec = self._codec if codec is None else codec
         try:
-            entry = decode_frame(data, key, codec=codec, version_digest=self._version, signer=self._signer)
+            examiner = self._examiner
+            entry = decode_frame(data, key, codec=codec, version_digest=examiner.version, signer=examiner.signer)
         except ValueDecodingError:
             return None  # it is read again, in a thread, where it can be taken away
         if entry.tags:
@@ -249,7 +266,7 @@ class DiskTier(Tier):
             if dead is not False:
                 return MISSING if dead else None
         if self._keeper is not None:
-            self._age(entry)
+            self._examiner.age(entry)
             self._note_use(key)
         return entry
 
@@ -307,10 +324,7 @@ class DiskTier(Tier):
         self._tidy_if_due(writes=True)
 
     async def _remove(self, key: Key) -> bool:
-        removed = await in_thread_to_the_end(self._shelf.remove, key)
-        if removed:
-            self._emit("remove", "done", key, "invalidated")
-        return removed
+        return await in_thread_to_the_end(self._take_out, key, "invalidated")
 
     async def _scan(self) -> AsyncGenerator[Key]:
         for shard in await in_thread(self._shelf.shards):
@@ -321,30 +335,32 @@ class DiskTier(Tier):
         return await in_thread(self._load_factors, key)
 
     async def _clear(self, prefix: str) -> None:
-        await in_thread_to_the_end(self._shelf.clear, prefix)
+        await in_thread_to_the_end(self._shelf.clear, prefix, self._note_cleared)
 
     # --- in a thread ----------------------------------------------------------------------------------------------
 
     def _load(self, key: Key, codec: Codec) -> Entry | None:
         try:
             with self._shelf.open(key) as blob:
-                entry = self._decode(blob, key, codec)
+                entry = self._examiner.decode(blob, key, codec)
             return None if entry.tags and self._stamps.is_dead_here(key, entry) else entry
         except FileNotFoundError:
             return None
 
-    def _take_away(self, key: Key, codec: Codec) -> bool:
-        with suppress(OSError):  # busy or read-only: it is no hit wherever it lies
-            return self._shelf.reclaim(key, self._judge(key, codec))
-        return False
+    def _note_cleared(self, key: Key) -> None:
+        self._note_removal(key, "invalidated")
+
+    def _take_out(self, key: Key, cause: RemovalCause) -> bool:
+        removed = self._shelf.remove(key)
+        if removed:
+            self._note_removal(key, cause)
+        return removed
 
     def _load_all(self, keys: Sequence[Key], codec: Codec) -> list[Entry | Exception | None]:
         found: list[Entry | Exception | None] = []
         for key in keys:
             try:
                 entry = self._load(key, codec)
-                if entry is not None:
-                    self._age(entry)
                 found.append(entry)
             except EntryRejectedError as error:
                 found.append(self._reject(key, codec, error))
@@ -354,8 +370,11 @@ class DiskTier(Tier):
 
     def _reject(self, key: Key, codec: Codec, error: EntryRejectedError) -> EntryRejectedError | None:
         """Take away what was rejected, if that is ours to do; return the error unless it is a mere miss."""
-        if error.reason != "format" and self._take_away(key, codec):
-            self._emit("remove", "done", key, "invalidated" if error.reason == "version" else "corrupt")
+        if error.reason != "format":
+            with suppress(OSError):  # busy or read-only: it is no hit wherever it lies
+                verdict = self._shelf.reclaim(key, self._examiner.judge(key, codec))
+                if verdict is not None:
+                    self._note_removal(key, CAUSES[verdict])
         return None if error.reason in {"format", "version"} else error
 
     def _store_all(self, entries: Mapping[Key, Entry], codec: Codec, replace: bool) -> list[Written | Exception]:
@@ -373,66 +392,35 @@ class DiskTier(Tier):
         """Read what an entry says of itself. Not verified: enough to explain with, and nothing is served."""
         try:
             with self._shelf.open(key) as blob:
-                size = read_header(blob.read(HEADER_SIZE)).meta_size
-                return unpack_meta(blob.read(HEADER_SIZE + min(size, MAX_META))[HEADER_SIZE:], self._codec.name).factors
+                return self._examiner.look(blob, self._codec)[1].factors
         except (FileNotFoundError, EntryRejectedError):
             return None
 
     def _store(self, key: Key, entry: Entry, codec: Codec, replace: bool) -> Written:
-        buffers = encode_frame(entry, key, codec=codec, version_digest=self._version, signer=self._signer)
-        judge = self._judge(key, codec)
-        if self._keeper is None:
-            stored = self._shelf.publish(key, buffers, replace=replace, judge=judge)
-        elif self._keeper.refuses(size_of(buffers)):
-            if replace:
-                self._shelf.remove(key)  # it is not what was set last
-            return Written.FAILED
+        examiner, keeper = self._examiner, self._keeper
+        buffers = encode_frame(entry, key, codec=codec, version_digest=examiner.version, signer=examiner.signer)
+        judge = examiner.glance(key, codec) if replace else examiner.judge(key, codec)
+        published: Published | None
+        if keeper is None:
+            published = self._shelf.publish(key, buffers, replace=replace, judge=judge)
+        elif keeper.refuses(size_of(buffers)):
+            return self._refuse(key, replace=replace)
         else:
-            stored = self._keeper.publish(key, buffers, replace=replace, judge=judge)
-        return Written.NEW if stored else Written.PRESENT
+            published = keeper.publish(key, buffers, replace=replace, judge=judge)
+        if published is None:
+            self._counters.failures += 1
+            self._emit("write", "failed", key, "full")
+            return self._refuse(key, replace=replace)
+        over = published.over
+        if over is not None and not (entry.renews and over is Verdict.STAYS):
+            self._note_removal(key, CAUSES[over])
+        return Written.NEW if published.stored else Written.PRESENT
 
-    def _decode(self, blob: Blob, key: Key, codec: Codec) -> Entry:
-        # A file that is not as large as it says it is need not be read to the end, nor into memory.
-        if blob.size > WARM_LIMIT and read_header(blob.read(HEADER_SIZE)).frame_size != blob.size:
-            raise EntryRejectedError("corrupt")
-        entry = decode_frame(blob.read(), key, codec=codec, version_digest=self._version, signer=self._signer)
-        self._age(entry)
-        return entry
-
-    def _age(self, entry: Entry) -> None:
-        """Let an entry end at its age: tiers above that keep a copy, and callers, see one time."""
-        if self._max_age is not None:
-            end = entry.created + self._max_age
-            if entry.expires is None or (entry.sliding and not entry.is_expired(self.clock.wall())):
-                entry.expires, entry.sliding = end, False  # no use moves that end
-            else:
-                entry.expires = min(end, entry.expires)
-
-    def _judge(self, key: Key, codec: Codec) -> Callable[[Blob], Verdict]:
-        def judge(blob: Blob) -> Verdict:
-            try:
-                entry = self._decode(blob, key, codec)
-            except EntryRejectedError as error:
-                return self._sentence(error.reason, blob, key)
-            except ValueDecodingError:
-                return Verdict.YIELDS
-            dead = not self._is_live(entry) or (entry.tags and self._stamps.is_dead_here(key, entry))
-            return Verdict.YIELDS if dead else Verdict.STAYS
-
-        return judge
-
-    def _sentence(self, reason: str, blob: Blob, key: Key) -> Verdict:
-        match reason:
-            case "format":
-                return Verdict.STAYS
-            case "version":
-                return Verdict.GOES
-            case "signature" if self._signer is None:
-                return Verdict.YIELDS
-            case "foreign" if read_header(blob.read(HEADER_SIZE)).key == bytes.fromhex(key):
-                return Verdict.YIELDS
-            case _:
-                return Verdict.SUSPECT
+    def _refuse(self, key: Key, *, replace: bool) -> Written:
+        """Do without an entry; what it was to replace is not what was set last, and goes."""
+        if replace:
+            self._take_out(key, "replaced")
+        return Written.FAILED
 
     def _miss_stamps(self, operation: TierOperation, error: OSError) -> None:
         self._degrade(operation, None, error)
@@ -444,23 +432,21 @@ class DiskTier(Tier):
 
     # --- limits ---------------------------------------------------------------------------------------------------
 
-    def _limits(self, max_bytes: int | None, max_entries: int | None, policy: str) -> Limits:
-        for option, limit in (("max_bytes", max_bytes), ("max_entries", max_entries)):
-            if limit is not None and limit < 1:
-                raise ConfigurationError(option, "a limit is at least 1; use None for no limit")
+    def _limits(self, max_bytes: int | None, max_entries: int | None, policy: DiskPolicy) -> Limits:
+        max_bytes, max_entries = check_limit("max_bytes", max_bytes), check_limit("max_entries", max_entries)
         if self._max_age is not None and self._max_age <= 0:
             raise ConfigurationError("max_age", "an age is positive; use None for no limit")
-        if policy not in _POLICIES:
-            raise ConfigurationError("policy", f"unknown on disk; known policies: {', '.join(_POLICIES)}")
-        return Limits(max_bytes, max_entries, self._max_age, self._worth if policy == "cost" else None)
+        if policy not in DISK_POLICIES:
+            raise ConfigurationError("policy", f"unknown; known policies: {', '.join(DISK_POLICIES)}")
+        return Limits(max_bytes, max_entries, self._max_age, policy, self._worth if policy == "cost" else None)
 
     def _worth(self, blob: Blob) -> float:
         """Return the seconds an entry took to compute; less than none, if it is dead."""
         try:
             header = read_header(blob.read(HEADER_SIZE))
         except EntryRejectedError as error:
-            return 0.0 if error.reason == "format" else -1.0
-        return -1.0 if header.is_expired(self.clock.wall()) else max(0.0, header.cost)
+            return 0.0 if error.reason == "format" else DAMAGED
+        return EXPIRED if header.is_expired(self.clock.wall()) else max(0.0, header.cost)
 
     def _note_use(self, key: Key) -> None:
         if self._keeper is not None:
@@ -476,9 +462,7 @@ class DiskTier(Tier):
 
     def _note_culled(self, gone: Sequence[Culled]) -> None:
         for key, cause in gone:
-            self._counters.evictions += cause == "evicted"
-            self._counters.expirations += cause == "expired"
-            self._emit("evict", "done", key, cause)
+            self._note_removal(key, cause)
 
 
 def _behind_the_back(work: Callable[[], object]) -> None:

@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import heapq
 import math
-import sys
-import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias, cast, final
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any, TypeAlias, final
 
 from acache.clock import SYSTEM_CLOCK, Clock
 from acache.codecs import Codec
 from acache.events import RemovalCause
 from acache.exceptions import ConfigurationError
-from acache.stats import TierStatistics
+from acache.mutexes import make_mutex
+from acache.stats import FUNCTION_DIGITS, TierStatistics
 from acache.tiers.base import Tier
 from acache.tiers.eviction import Node, PolicyName, make_policy
+from acache.tiers.limits import check_limit, check_weight
+from acache.tiers.sizing import estimate_size
 from acache.types import MISSING, Entry, Key, Missing, Written
 
-__all__ = ("MemoryTier", "estimate_size")
+__all__ = ("MemoryTier",)
 
-#: Hex digits of a key that name its namespace and function.
-FUNCTION_DIGITS: Final = 20
-_ESTIMATE_LIMIT: Final = 10_000
-#: Causes that are the tier's own doing: these are evictions, the others removals.
-_OWN_CAUSES: Final = frozenset({"evicted", "expired"})
 _Gone: TypeAlias = tuple[Key, RemovalCause]
 
 
@@ -43,8 +39,9 @@ class MemoryTier(Tier):
 
     A subscriber of ``events`` hears of every entry that goes, and why (:data:`~acache.events.RemovalCause`), once it is gone.
 
-    Raises :class:`~acache.exceptions.ConfigurationError` for a limit below 1, an unknown policy, and at a write for a
-    weigher that returns anything else; the value is not stored then.
+    Raises :class:`~acache.exceptions.ConfigurationError` for a limit that is no integer or below 1, an unknown policy, a
+    weigher that cannot be called, and at a write for one that returns anything else: the value is not stored then, which an
+    event tells too. Chains and caches go on without, since the caller has his result.
     """
 
     def __init__(
@@ -58,27 +55,36 @@ class MemoryTier(Tier):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         super().__init__(name=name, clock=clock)
-        for option, limit in (("max_entries", max_entries), ("max_bytes", max_bytes)):
-            if limit is not None and limit < 1:
-                raise ConfigurationError(option, "a limit is at least 1; use None for no limit")
+        self.max_entries = max_entries = check_limit("max_entries", max_entries)
+        self.max_bytes = max_bytes = check_limit("max_bytes", max_bytes)
         if weigher is not None and max_bytes is None:
             raise ConfigurationError("weigher", "it says what a value takes of max_bytes=; give that too")
-        self.max_entries = max_entries
-        self.max_bytes = max_bytes
+        if weigher is not None and not callable(weigher):
+            raise ConfigurationError("weigher", "give a function that takes a value and returns an integer")
         self.policy: PolicyName = policy
         self._weigher = weigher
         self._most_entries: float = math.inf if max_entries is None else max_entries
         self._most_bytes: float = math.inf if max_bytes is None else max_bytes
+        self._mutex = make_mutex(self._start_afresh)
         self._nodes: dict[Key, Node] = {}
-        self._queue = make_policy(policy)
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        """Be empty: what a forked child finds half-changed would never be whole again, and hot paths must let go of it."""
+        # Whether somebody is in the middle of a change, and what finalizers take out meanwhile, in the same thread. A change
+        # has many steps, in each of which the collector may run: what is half-done must not be changed once more.
+        self._changing = True
+        self._late: list[tuple[Node, RemovalCause]] = []
+        before, self._nodes = self._nodes, {}
+        self._queue = make_policy(self.policy)
         self._bytes = 0
         #: Entries of the functions that were asked for.
         self._population: dict[str, int] = {}
         # Nodes with a deadline, soonest first, so that expired entries are dropped without being asked for.
         self._expiring: list[Node] = []
-        # Never held while anything else runs: reentrant, because dropping a value may run its finalizer, which may
-        # use the cache.
-        self._mutex = threading.RLock()
+        self._changing = False
+        for node in before.values():
+            node.kill()
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -89,9 +95,7 @@ class MemoryTier(Tier):
         if node is None:
             return None
         if node.deadline is not None and self.clock.monotonic() >= node.deadline:
-            with self._mutex:
-                gone = self._drop(node, "expired")
-            self._tell(gone)
+            self._take_out((node,), "expired")
             return None
         node.visited = True
         return node
@@ -100,8 +104,11 @@ class MemoryTier(Tier):
         """Return the entry under ``key`` as hot paths hold it, dead or live; looking does not count as a use."""
         return self._nodes.get(key)
 
-    def put(self, key: Key, entry: Entry, *, replace: bool) -> Written:
-        """Store ``entry`` without waiting; as :meth:`write` otherwise."""
+    def put(self, key: Key, entry: Entry, *, replace: bool, still: Callable[[], bool] | None = None) -> Written:
+        """Store ``entry`` without waiting, if ``still()`` holds at that moment; as :meth:`write` otherwise.
+
+        A finalizer that runs in the middle of another change stores nothing; what it wants replaced goes.
+        """
         size = 0 if self.max_bytes is None else self._weigh(key, entry.value, replace=replace)
         if size is None:
             return Written.FAILED
@@ -111,21 +118,27 @@ class MemoryTier(Tier):
         node = Node(key, entry, self._deadline(entry, now), size)
         gone: list[_Gone] = []
         with self._mutex:
-            present = self._nodes.get(key)
-            if present is not None:
-                dead = present.deadline is not None and now >= present.deadline
-                if not (replace or dead):
-                    return Written.PRESENT
-                gone += self._drop(present, "expired" if dead else "replaced")
-            if timed:
-                gone += self._drop_expired(now)
-            # Before the new one is added, or a full queue of hits would evict that.
-            while len(self._nodes) >= self._most_entries or self._bytes + size > self._most_bytes:
-                victim = self._queue.victim()
-                if victim is None:
-                    break
-                gone += self._drop(victim, "evicted")
-            self._add(node)
+            if self._changing:
+                return self._refuse(key, replace=replace)
+            self._changing = True
+            try:
+                if still is not None and not still():
+                    return Written.FAILED
+                present = self._nodes.get(key)
+                if present is not None:
+                    dead = present.deadline is not None and now >= present.deadline
+                    if not (replace or dead):
+                        return Written.PRESENT
+                    gone += self._drop(present, "expired" if dead else self._why_replaced(present, entry))
+                if timed:
+                    gone += self._drop_expired(now)
+                if len(self._nodes) >= self._most_entries or self._bytes + size > self._most_bytes:
+                    gone += self._make_room(size)
+                self._add(node)
+            finally:
+                if self._late:
+                    gone += self._catch_up()
+                self._changing = False
         if gone:
             self._tell(gone)
         return Written.NEW
@@ -154,11 +167,9 @@ class MemoryTier(Tier):
 
     def discard(self, key: Key, entry: Entry) -> None:
         """Remove the entry under ``key`` if it is still this one, without waiting."""
-        with self._mutex:
-            node = self._nodes.get(key)
-            gone = () if node is None or node.entry is not entry else self._drop(node, "invalidated")
-        if gone:
-            self._tell(gone)
+        node = self._nodes.get(key)
+        if node is not None and node.entry is entry:
+            self._take_out((node,), "invalidated")
 
     def population(self, prefix: str) -> int:
         """Return how many entries one function (the first 20 digits of its keys) has here.
@@ -167,9 +178,19 @@ class MemoryTier(Tier):
         """
         function = prefix[:FUNCTION_DIGITS]
         with self._mutex:
-            if function not in self._population:
+            known = self._population.get(function)
+            if known is not None:
+                return known
+            if self._changing:
+                return sum(key.startswith(function) for key in list(self._nodes))
+            self._changing = True
+            try:
                 self._population[function] = sum(key.startswith(function) for key in self._nodes)
-            return self._population[function]
+            finally:
+                gone = self._catch_up()
+                self._changing = False
+        self._tell(gone)
+        return self._population[function]
 
     def statistics(self) -> TierStatistics:
         """Return a frozen copy of the counters; bytes only with ``max_bytes``."""
@@ -198,24 +219,26 @@ class MemoryTier(Tier):
                 yield key
 
     async def _clear(self, prefix: str) -> None:
-        gone: list[_Gone] = []
-        with self._mutex:
-            for node in [node for key, node in self._nodes.items() if key.startswith(prefix)]:
-                gone += self._drop(node, "invalidated")
-        self._tell(gone)
+        self._take_out([node for node in list(self._nodes.values()) if node.key.startswith(prefix)], "invalidated")
 
     def _is_live(self, entry: Entry) -> bool:
         return True  # peek() has judged by the monotonic clock
 
     # --- outside the mutex: users' code runs here -----------------------------------------------------------------
 
+    def _refuse(self, key: Key, *, replace: bool) -> Written:
+        if replace:
+            self._forget(key, "replaced")
+        return Written.FAILED
+
     def _weigh(self, key: Key, value: object, *, replace: bool) -> int | None:
         """Return what ``value`` takes, or ``None`` if it cannot be stored; what it was to replace goes then."""
         try:
-            size = estimate_size(value) if self._weigher is None else _checked(self._weigher(value))
+            size = estimate_size(value) if self._weigher is None else check_weight(self._weigher(value))
             if size <= self._most_bytes:
                 return size
-        except ConfigurationError:
+        except ConfigurationError as error:
+            self._degrade("write", key, error)
             if replace:
                 self._forget(key, "replaced")
             raise
@@ -228,13 +251,35 @@ class MemoryTier(Tier):
     def _tell(self, gone: Iterable[_Gone]) -> None:
         if self.events.active:
             for key, cause in gone:
-                self._emit("evict" if cause in _OWN_CAUSES else "remove", "done", key, cause)
+                self._tell_removal(key, cause)
 
     def _forget(self, key: Key, cause: RemovalCause) -> bool:
+        node = self._nodes.get(key)
+        return node is not None and self._take_out((node,), cause)
+
+    def _take_out(self, nodes: Iterable[Node], cause: RemovalCause) -> bool:
+        """Drop those of ``nodes`` that are in; tell whether there were any.
+
+        A finalizer that runs in the middle of another change ends their lives now, and that change lets go of them.
+        """
+        gone: list[_Gone] = []
         with self._mutex:
-            node = self._nodes.get(key)
-            gone = () if node is None else self._drop(node, cause)
-        self._tell(gone)
+            if self._changing:
+                late = [node for node in nodes if node.live]
+                self._late.extend((node, cause) for node in late)
+                for node in late:
+                    node.kill()
+                return bool(late)
+            self._changing = True
+            try:
+                for node in nodes:
+                    gone += self._drop(node, cause)
+            finally:
+                if self._late:
+                    gone += self._catch_up()
+                self._changing = False
+        if gone:
+            self._tell(gone)
         return bool(gone)
 
     # --- bookkeeping, under the mutex -----------------------------------------------------------------------------
@@ -248,22 +293,50 @@ class MemoryTier(Tier):
         if node.deadline is not None:
             heapq.heappush(self._expiring, node)
 
-    def _drop(self, node: Node, cause: RemovalCause) -> tuple[_Gone, ...]:
-        """Take ``node`` out, unless it is out, and count it; return what there is to tell."""
+    def _why_replaced(self, node: Node, entry: Entry) -> RemovalCause | None:
+        present = node.entry
+        if present is None or entry.renews:
+            return None
+        age = present.age(self.clock.monotonic(), self.clock.wall())
+        is_stale = present.stale_at is not None and age >= present.stale_at - present.created
+        return "expired" if is_stale else "replaced"
+
+    def _drop(self, node: Node, cause: RemovalCause | None) -> tuple[_Gone, ...]:
+        """Take ``node`` out, unless it is out, and count it; return what there is to tell: nothing without a cause."""
         key = node.key
         if self._nodes.get(key) is not node:
             return ()
+        node.live = False  # first: of what is no longer in, nobody could end the life
         del self._nodes[key]
         self._queue.discard(node)
         self._bytes -= node.size
         if self._population:
             self._count(key, -1)
-        if cause == "evicted":
-            self._counters.evictions += 1
-        elif cause == "expired":
-            self._counters.expirations += 1
         node.kill()
+        if cause is None:
+            return ()
+        counters = self._counters
+        counters.gone[cause] += 1
+        if counters.functions:
+            counters.note_function(key, cause)
         return ((key, cause),)
+
+    def _make_room(self, size: int) -> list[_Gone]:
+        # Before the new one is added, or a full queue of hits would evict that.
+        gone: list[_Gone] = []
+        while len(self._nodes) >= self._most_entries or self._bytes + size > self._most_bytes:
+            victim = self._queue.victim()
+            if victim is None:
+                break
+            gone += self._drop(victim, "evicted")
+        return gone
+
+    def _catch_up(self) -> list[_Gone]:
+        """Let go of what finalizers took out in the middle of this change."""
+        gone: list[_Gone] = []
+        while self._late:
+            gone += self._drop(*self._late.pop())
+        return gone
 
     def _count(self, key: Key, change: int) -> None:
         function = key[:FUNCTION_DIGITS]
@@ -285,38 +358,9 @@ class MemoryTier(Tier):
         return gone
 
 
-def _checked(size: object) -> int:
-    if type(size) is int and size >= 0:
-        return size
-    kind = "a negative one" if type(size) is int else type(size).__name__
-    raise ConfigurationError("weigher", f"it returns an integer that is not negative, not {kind}")
-
-
 def _is_due(node: Node, now: float) -> bool:
     return node.due is not None and node.due <= now
 
 
 def _is_over(node: Node, now: float) -> bool:
     return node.deadline is not None and node.deadline <= now
-
-
-def estimate_size(value: object) -> int:
-    """Estimate the bytes ``value`` holds: containers are followed, each object counted once, at most 10,000 of them."""
-    total = 0
-    seen: set[int] = set()
-    pending = [value]
-    while pending and len(seen) < _ESTIMATE_LIMIT:
-        item = pending.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        total += max(sys.getsizeof(item, 64), int(getattr(item, "nbytes", 0) or 0))
-        if isinstance(item, Mapping):
-            mapping: Mapping[object, object] = item  # pyright: ignore[reportUnknownVariableType] - of anything
-            pending.extend(mapping.keys())
-            pending.extend(mapping.values())
-        elif isinstance(item, (list, tuple, set, frozenset)):
-            pending.extend(cast("list[object]", item))
-        elif hasattr(item, "__dict__") and not isinstance(item, type):
-            pending.append(vars(item))
-    return total

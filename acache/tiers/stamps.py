@@ -14,7 +14,6 @@ when the namespace is cleared: forgetting a stamp would bring back what was bein
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from hashlib import sha256
@@ -23,6 +22,7 @@ from typing import Final, Literal, final
 from acache.clock import Clock
 from acache.events import TierOperation
 from acache.files import FLOOR_DIGITS, LATEST, MAX_STAMPS, StampFiles, in_thread, in_thread_to_the_end
+from acache.mutexes import make_mutex
 from acache.types import Entry, Key
 
 __all__ = ("LIFETIME", "SharedStamps", "Stamps", "stamp_names")
@@ -55,7 +55,7 @@ class Stamps:
         self._clock: Final = clock
         self._limit: Final = limit
         # Held while a few numbers are compared and set, never while anything else runs.
-        self._mutex: Final = threading.RLock()
+        self._mutex: Final = make_mutex(self._mend)
         self._values: dict[str, int] = {}
         #: No stamp that is known is higher. As long as it is what it was, nothing was invalidated.
         self.latest = 0
@@ -81,9 +81,17 @@ class Stamps:
         """Return the highest stamp among ``tags``."""
         return self._newest_now(stamp_names(namespace, tags)) or 0
 
+    def newest_now(self, namespace: str, tags: Iterable[str]) -> int | None:
+        """Do as :meth:`newest`, or return ``None`` if that needs waiting. Never waits."""
+        return self._newest_now(stamp_names(namespace, tags))
+
     async def now(self) -> int:
         """Return the number that what begins now is born with."""
         return self.latest
+
+    def now_now(self) -> int | None:
+        """Do as :meth:`now`, or return ``None`` if that needs waiting. Never waits."""
+        return None if self._newest_now((), fresh=True) is None else self.latest
 
     async def stamp(self, namespace: str, tags: Iterable[str]) -> None:
         """Kill what has one of ``tags`` and was born before."""
@@ -105,6 +113,10 @@ class Stamps:
             floors = {name[:FLOOR_DIGITS] for name in self._values if name.startswith(namespace)}
             self._values = {**kept, **dict.fromkeys(floors, value)}
             self.latest = value
+
+    def _mend(self) -> None:
+        """Know, in a forked child, of every stamp: a thread may have set some, and not come to the number itself."""
+        self.latest = max(self.latest, *self._values.values(), 0)
 
     def _newest_now(self, names: Collection[str], *, fresh: bool = False) -> int | None:
         values = self._values
@@ -145,7 +157,7 @@ class SharedStamps(Stamps):
 
     async def now(self) -> int:
         """Return the number that what begins now is born with."""
-        if self._newest_now((), fresh=True) is None:
+        if self.now_now() is None:
             await in_thread(self._newest_here, (), True)
         return self.latest
 

@@ -132,6 +132,31 @@ def end_by_a_late_finalizer() -> None:
     check_the_bridge()
 
 
+def end_below() -> None:
+    """Leave a task behind on the loop of a blocking call on the portal, which nobody needs any more."""
+    from acache.bridge import portal  # noqa: PLC0415 - as above
+
+    portal.IDLE = 0.0  # type: ignore[misc]  # as above
+
+    async def clean_up() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            os.write(1, b"cleaned up\n")
+
+    async def leave(run_here: RunHere) -> None:
+        kept.append(asyncio.ensure_future(clean_up()))
+        await asyncio.sleep(0)
+
+    async def call() -> None:
+        drive(leave)
+
+    run_sync(call)
+    while not portal._leaving:
+        run_sync(answer)
+    assert drive(lambda run_here: run_here(lambda: 42)) == 42
+
+
 def end_stubbornly() -> None:
     """Leave a task that does not let itself be cancelled."""
     from acache.bridge import portal  # noqa: PLC0415 - only this scenario has no time to wait

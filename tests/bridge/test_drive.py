@@ -6,16 +6,20 @@ import asyncio
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NoReturn
 
 import anyio.to_thread
 import pytest
 
 from acache.bridge import RunHere, crossing, drive, in_event_loop, run_sync
+from acache.bridge import portal as portal_module
 from acache.exceptions import BridgeError
 from acache.testing import Gate, settle
+
+LONG = 30.0
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
 
@@ -95,6 +99,92 @@ class TestWhere:
         loops = drive(deepest)
         assert len(set(loops)) == 3
         assert drive(deepest) == loops
+
+
+class TestIdlePortals:
+    """The loops that blocking calls on the portal need, when they are needed no more."""
+
+    @pytest.fixture(autouse=True)
+    def _portals_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+        # What earlier tests have used ends in its own time.
+        portals: dict[Any, Any] = {}
+        monkeypatch.setattr(portal_module, "_portals", portals)
+        monkeypatch.setattr(portal_module, "IDLE", 0.0)
+        yield
+        portals[None].stop()
+
+    def test_they_end(self) -> None:
+        """Below the first, each ends with its thread and its loop once it is idle; a later call has another one."""
+        for _ in range(2):
+            first, *below = nest(4)
+            assert len({first, *below}) == 5
+            for thread in below:
+                thread.join(LONG)
+            assert [thread.is_alive() for thread in below] == [False] * 4
+            assert run_sync(current_thread) is first
+
+    def test_many_at_once_and_again(self) -> None:
+        """Calls that come while a portal ends get an answer, every time."""
+        first = run_sync(current_thread)
+        below: set[threading.Thread] = set()
+        for _ in range(50):
+            above, *threads = nest(2)
+            assert above is first
+            assert len({first, *threads}) == 3
+            below.update(threads)
+        for thread in below:
+            thread.join(LONG)
+        assert not any(thread.is_alive() for thread in below)
+        assert run_sync(current_thread) is first
+
+    def test_what_they_run_is_not_cut_short(self) -> None:
+        """A task that a call has left behind on such a loop runs to its end, however long; so may it make blocking calls."""
+        done, seen = Gate("done"), list[object]()
+        left: list[tuple[asyncio.AbstractEventLoop, asyncio.Event, threading.Thread]] = []
+
+        async def linger(go: asyncio.Event) -> None:
+            await go.wait()
+            seen.append(drive(answer_there))
+            done.open()
+
+        async def leave(run_here: RunHere) -> None:
+            go = asyncio.Event()
+            left.append((asyncio.get_running_loop(), go, threading.current_thread()))
+            tasks.add(asyncio.create_task(linger(go)))
+
+        async def call() -> None:
+            drive(leave)
+
+        tasks: set[asyncio.Task[None]] = set()
+        run_sync(call)
+        loop, go, thread = left[0]
+        while loop in {portal.loop for portal in portal_module._portals.values()}:
+            run_sync(asyncio.sleep, 0)
+        assert nest(1)[1] is not thread  # that one serves nobody any more
+        assert thread.is_alive()
+        loop.call_soon_threadsafe(go.set)
+        done.wait_blocking()
+        assert seen == [42]
+        thread.join(LONG)
+        assert not thread.is_alive()
+
+
+async def current_thread() -> threading.Thread:
+    return threading.current_thread()
+
+
+async def answer_there(run_here: RunHere) -> int:
+    return await run_here(lambda: 42)
+
+
+def nest(depth: int) -> list[threading.Thread]:
+    """Return the thread of the portal, and those of so many below it, from a blocking call within a call."""
+
+    async def descend(run_here: RunHere, depth: int = depth) -> list[threading.Thread]:
+        below = drive(partial(descend, depth=depth - 1)) if depth else []
+        return [threading.current_thread(), *below]
+
+    return drive(descend)
 
 
 class TestResults:

@@ -40,6 +40,7 @@ def run(*scenario: str) -> list[str]:
         ("end_by_atexit again", ["checked", "checked"]),
         ("end_by_a_late_finalizer", ["refused"]),
         ("end_stubbornly", []),
+        ("end_below", ["cleaned up"]),
     ],
 )
 def test_an_exit_is_quick_and_quiet(scenario: str, printed: list[str]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from acache.engine.bundles import Bundle, dump_bundle
 from acache.testing.files import FaultyFileSystem
-from tests.bundles.helpers import dump, entries
+from tests.bundles.helpers import dump, entries, key
 
 OLD, NEW = entries("a", "b"), entries("b", "c")
 
@@ -67,7 +69,34 @@ def dump_often(path: str, me: str, rounds: str) -> int:
     return asyncio.run(work())
 
 
-COMMANDS: Final[dict[str, Callable[..., Any]]] = {"kill_at_every_call": kill_at_every_call, "dump_often": dump_often}
+def open_large(path: str, name: str) -> dict[str, float]:
+    """Open a bundle, look for one entry that is there, and say what that cost: the seconds of opening, and bytes of memory."""
+
+    async def work() -> dict[str, float]:
+        for warm_up in range(2):
+            bundle = await Bundle.open(f"{path}.small", codec="raw")
+            await bundle.read(key(warm_up))
+            await bundle.aclose()
+        memory, started = _peak(), time.perf_counter()
+        bundle = await Bundle.open(path, codec="raw")
+        seconds = time.perf_counter() - started
+        assert await bundle.read(key(name)) is not None
+        grown = _peak() - memory
+        await bundle.aclose()
+        return {"seconds": seconds, "grown": grown}
+
+    return asyncio.run(work())
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+COMMANDS: Final[dict[str, Callable[..., Any]]] = {
+    "kill_at_every_call": kill_at_every_call,
+    "dump_often": dump_often,
+    "open_large": open_large,
+}
 
 if __name__ == "__main__":
     main()

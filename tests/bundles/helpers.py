@@ -38,7 +38,7 @@ def dump(
     codec: str = "",
 ) -> str:
     """Dump without a lock, in this thread."""
-    return merge(Job(files, str(path), list(pairs.items()), get_codec(codec or "pickle"), signer))
+    return merge(Job(files, str(path), list(pairs.items()), get_codec(codec or "pickle"), signer, 0.0))
 
 
 def load(path: Path, signer: Signer | None = None, files: FileSystem = REAL_FILES) -> dict[Key, Any]:

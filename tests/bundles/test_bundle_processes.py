@@ -7,13 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from acache.codecs import get_codec
+from acache.engine.bundles.layout import Frame, frame_of, lay_out
+from acache.types import Entry
 from tests.bundles.children import NEW, OLD
-from tests.bundles.helpers import dump, entries, load, values
+from tests.bundles.helpers import dump, entries, key, load, values
 
 pytestmark = pytest.mark.integration
 
@@ -79,3 +83,28 @@ def test_processes_that_dump_at_once(path: Path) -> None:
     names = [f"p{process} {number}" for process in processes for number in rounds]
     assert load(path) == values(entries(*names, *(f"all {number}" for number in rounds)))
     assert sorted(each.name for each in path.parent.iterdir()) == ["results", "results.lock"]
+
+
+@pytest.mark.parametrize(("count", "size"), [(1_000, 1 << 20), (200_000, 5_000)], ids=["large values", "many values"])
+def test_opening_a_large_bundle(path: Path, count: int, size: int) -> None:
+    """A bundle of 1 GB, of large values or of many, opens in a tenth of a second and takes next to no memory."""
+    _lay_out_sparsely(path, count, size)
+    assert path.stat().st_size > 1_000_000_000
+    _lay_out_sparsely(Path(f"{path}.small"), 2, size)
+    (cost,) = run_together(("open_large", path, 0))
+    assert cost["seconds"] < 0.1
+    assert cost["grown"] < 10 << 20  # a fifth of what the issue allows, and a hundredth of the bundle
+
+
+def _lay_out_sparsely(path: Path, count: int, size: int) -> None:
+    """Write a bundle as a dump does, but for all frames after the first two: they are holes, which cost no time and no disk."""
+    hole, codec = bytes(size), get_codec("raw")
+    frames = [frame_of(key(number), Entry(hole, 1.0), bytes(32), codec) for number in range(2)]
+    frames += [Frame(bytes.fromhex(key(number)), bytes(32), bytes(32), size, (hole,)) for number in range(2, count)]
+    with path.open("wb") as file:
+        for piece in lay_out(sorted(frames, key=attrgetter("key")), None):
+            if piece is hole:
+                file.seek(size, os.SEEK_CUR)
+            else:
+                file.write(piece)
+    path.chmod(0o600)

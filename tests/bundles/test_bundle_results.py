@@ -10,12 +10,14 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from acache.codecs import Signer
+from acache.codecs import Signer, get_codec
 from acache.engine.bundles import Bundle, dump_bundle
 from acache.exceptions import (
+    BundleError,
     ConfigurationError,
     DeterministicCachingIMCDumpConflictError,
     EntryRejectedError,
@@ -24,6 +26,7 @@ from acache.exceptions import (
 )
 from acache.files import in_thread
 from acache.locks import NON_BLOCKING, acquire_flock, file_lock
+from acache.testing import ManualClock
 from acache.types import Entry, Key
 from tests.bundles.helpers import SIGNER, dump, entries, key, load, values
 
@@ -97,16 +100,21 @@ async def test_bundle_says_what_it_is(path: Path) -> None:
 
 
 async def test_merge(path: Path) -> None:
-    """Dumps add up in any order of keys, across pages; expired entries, too, keep their times."""
+    """Dumps add up in any order of keys, across pages; of equal values the one stays that expires later, or else the first."""
     names = list(range(900))
     random.Random(1).shuffle(names)
     everything: dict[Key, Entry] = {}
     for number, start in enumerate(range(0, 900, 300)):
         part = entries(*names[start : start + 310])
-        for entry in part.values():
-            entry.expires = float(number)
+        for place, entry in enumerate(part.values()):
+            entry.created = float(number)
+            entry.expires = (None, 1e12, 1e12 + number, 1e12 - number)[place % 4]
         await dump_bundle(path, part)
-        everything = part | everything  # who is there first stays
+        for each, entry in part.items():
+            there = everything.setdefault(each, entry)
+            if there.expires is not None and (entry.expires or math.inf) > there.expires:
+                everything[each] = entry
+    assert len({entry.created for entry in everything.values()}) == 3
     bundle = await Bundle.open(path)
     assert {found: await bundle.read(found) async for found in bundle.keys()} == everything  # noqa: SIM118 - as above
     await bundle.aclose()
@@ -157,6 +165,68 @@ async def test_conflict(path: Path, value: object) -> None:
         await dump_bundle(path, entries("0", "z") | {key("b"): Entry(value, 1.0)})
     assert (path.stat(), path.read_bytes()) == (before, content)
     assert sorted(each.name for each in path.parent.iterdir()) == ["results", "results.lock"]
+
+
+async def test_an_expired_entry_is_absent(path: Path, manual_clock: ManualClock) -> None:
+    """What has expired in a bundle gives way to another value; what has not contradicts it."""
+    now = manual_clock.wall()
+    kept = entries("b") | {key("c"): Entry([1], now, now + 10)}
+    await dump_bundle(path, {key("a"): Entry([1], now, now + 10)} | kept, clock=manual_clock)
+    before = path.read_bytes()
+    newer = {key("a"): Entry([2], now + 9, now + 20)}
+    manual_clock.advance(9)
+    with pytest.raises(DeterministicCachingIMCDumpConflictError, match=key("a")):
+        await dump_bundle(path, newer, clock=manual_clock)
+    assert path.read_bytes() == before
+    manual_clock.advance(1)
+    digest = await dump_bundle(path, newer, clock=manual_clock)
+    bundle = await Bundle.open(path)
+    assert bundle.digest == digest
+    assert {found: await bundle.read(found) async for found in bundle.keys()} == newer | kept  # noqa: SIM118 - as above
+    await bundle.aclose()
+
+
+async def test_damage_never_gives_way(path: Path) -> None:
+    """An entry that says it has expired, and is damaged, is not replaced: the dump is refused and changes nothing."""
+    await dump_bundle(path, {key("a"): Entry("x" * 99, 1.0, 2.0)})
+    content = path.read_bytes()
+    damaged = content.replace(b"x" * 99, b"x" * 98 + b"y")
+    assert damaged != content
+    path.write_bytes(damaged)
+    with pytest.raises(BundleError, match="damaged"):
+        await dump_bundle(path, {key("a"): Entry("z", 3.0)})
+    assert path.read_bytes() == damaged
+
+
+async def test_a_codec_for_each_entry(path: Path) -> None:
+    """Codecs of single entries are used for them alone, in one dump that is refused as a whole."""
+    codecs = {key("j"): get_codec("json"), key("r"): get_codec("raw")}
+    stored = {key("j"): Entry([1], 1.0), key("r"): Entry(b"raw", 1.0), key("p"): Entry({1}, 1.0)}
+    await dump_bundle(path, stored, codecs=codecs)
+    bundle = await Bundle.open(path)
+    assert [await bundle.read(each, codecs.get(each)) for each in stored] == list(stored.values())
+    await bundle.aclose()
+    before = path.read_bytes()
+    with pytest.raises(DeterministicCachingIMCDumpConflictError):
+        await dump_bundle(path, {key("0"): Entry(1, 1.0), key("j"): Entry([2], 1.0)}, codecs=codecs)
+    assert path.read_bytes() == before
+
+
+async def test_factors_of_any_codec(path: Path) -> None:
+    """What a key was made of is read whatever codec the value has."""
+    await dump_bundle(path, {key("j"): Entry([1], 1.0, factors={"n": "1"}), key("p"): Entry(1, 1.0)}, codec="json")
+    bundle = await Bundle.open(path)
+    assert [await bundle.factors(key(name)) for name in "jpx"] == [{"n": "1"}, {}, None]
+    await bundle.aclose()
+
+
+@pytest.mark.parametrize("place", [5, None, b"bytes"])
+async def test_a_path_that_is_none(place: Any) -> None:
+    """What is no path is an error that says so."""
+    with pytest.raises(ConfigurationError, match="path of a bundle"):
+        await dump_bundle(place, {})
+    with pytest.raises(ConfigurationError, match="path of a bundle"):
+        await Bundle.open(place)
 
 
 async def test_conflict_within_one_dump(path: Path) -> None:

@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from acache import CallEvent, FastCache, Hit, IsolationSchema, MemoryTier, TierEvent, config, disabled, isolate
+from acache import (
+    CallEvent,
+    FastCache,
+    Hit,
+    IsolationSchema,
+    MemoryTier,
+    SyncCache,
+    TierEvent,
+    config,
+    disabled,
+    isolate,
+)
 from acache.exceptions import (
     ConfigurationError,
     CustomParamsEncoderRequiredError,
@@ -115,6 +126,54 @@ async def test_per_call_options(cache: FastCache) -> None:
     assert await cache.get(
         f, ((object(),), {}), custom_params_encoder=constant, custom_result_decoder=lambda value: value[0]
     ) == Hit(5)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("ischema", "IsolationSchema"), ("custom_params_encoder", "callable"), ("custom_result_{}coder", "callable")],
+)
+@pytest.mark.parametrize("value", ["bad", 5, True, False, {"runtime_context": True}], ids=repr)
+async def test_per_call_options_that_cannot_be(cache: FastCache, option: str, text: str, value: Any) -> None:
+    """An option of get or insert that cannot be is an error that names it and the function, also what counts as false."""
+
+    async def f(x: int) -> int:
+        return x
+
+    expected = rf"{option.format('(en|de)')}: .*\.f needs an? {text}.*not (a )?{type(value).__name__}"
+    with pytest.raises(ConfigurationError, match=expected):
+        await cache.get(f, ((1,), {}), **{option.format("de"): value})
+    with pytest.raises(ConfigurationError, match=expected):
+        await cache.insert(cache.memoize(f), ((1,), {}), 2, **{option.format("en"): value})
+    assert await cache.get(f, ((1,), {})) is None
+
+
+@pytest.mark.parametrize(
+    "params",
+    [(1,), [1], (), ((1,), {}, {}), (1, 2), ("ab", {}), ((1,), None), ((1,), {1: 2}), {"x": 1, "y": 2}, "ab", 5, None],
+)
+async def test_arguments_that_are_no_pair(cache: FastCache, params: Any) -> None:
+    """What cannot be the arguments of a call is an error that says what can, whatever the function."""
+
+    def f(*args: Any, **kwargs: Any) -> int:
+        return 1
+
+    with pytest.raises(ConfigurationError, match=r"params: expected a tuple and a mapping"):
+        await cache.get(f, params)
+    with pytest.raises(ConfigurationError, match=r"params: expected a tuple and a mapping"):
+        await cache.insert(f, params, 5)
+    with pytest.raises(ConfigurationError, match=r"params: expected"):
+        await asyncio.to_thread(SyncCache(cache).get, f, params)
+
+
+async def test_arguments_may_be_a_list(cache: FastCache) -> None:
+    """As JSON has them, lists do for the arguments without names, and for the pair."""
+
+    def f(x: int, y: int = 0) -> int:
+        return x + y
+
+    assert await cache.insert(f, ((1,), {"y": 2}), 3)
+    listed: Any = [[1], {"y": 2}]
+    assert await cache.get(f, listed) == Hit(3)
 
 
 async def test_a_switched_off_cache_gets_and_inserts_nothing(cache: FastCache) -> None:

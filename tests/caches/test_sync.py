@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from pathlib import Path
 
 import pytest
 
-from acache import FastCache, Hit, MemoryTier, SyncCache
-from acache.exceptions import BridgeError, BridgeTimeoutError, FileLockTimeoutError
+from acache import DeterministicCache, FastCache, Hit, MemoryTier, SyncCache
+from acache.exceptions import BridgeError, BridgeTimeoutError, ConfigurationError, FileLockTimeoutError
 from acache.tiers import DiskTier
 
 
@@ -36,6 +37,43 @@ def test_every_method_has_a_plain_twin(tmp_path: Path) -> None:
         assert face.statistics().total.computed == 3
         face.clear()
         assert face.get(f, ((1,), {})) is None
+
+
+def _methods(face: object) -> dict[str, list[str]]:
+    """Return what can be called on a cache, and the parameters of each."""
+    names = [name for name in dir(face) if not name.startswith("_") and callable(getattr(face, name))]
+    return {name: list(inspect.signature(getattr(face, name)).parameters) for name in names}
+
+
+def test_no_method_is_missing(tmp_path: Path) -> None:
+    """Whatever a cache of either kind can do, its plain face can, with the same parameters; closing is called as for files."""
+    cache = DeterministicCache(DiskTier(tmp_path), dump_on_close=False)
+    plain = _methods(SyncCache(cache))
+    plain["aclose"] = plain.pop("close")
+    # Constructors, the wiring of a cache, and what others are made with.
+    not_methods = {"from_url", "events", "studio", "tier"}
+    asked = _methods(cache) | _methods(FastCache())
+    assert plain == {name: parameters for name, parameters in asked.items() if name not in not_methods}
+
+
+def test_bundles_of_plain_callers(tmp_path: Path) -> None:
+    """A plain thread dumps and loads; for a cache that has no bundles that is an error that says so."""
+    path = tmp_path / "bundle"
+    with SyncCache(DeterministicCache(MemoryTier(), DiskTier(tmp_path / "a"), dump_on_close=False)) as face:
+        assert face.dump(path) is None
+        assert face.memoize(_double)(1) == 2
+        assert face.dump(path) == path
+    with SyncCache(DeterministicCache(MemoryTier(), strict="pre_populated")) as strict:
+        strict.load(path)
+        assert strict.memoize(_double)(1) == 2
+    fast = SyncCache(FastCache())
+    for use in (fast.dump, lambda: fast.load(path)):
+        with pytest.raises(ConfigurationError, match="only a DeterministicCache"):
+            use()
+
+
+def _double(x: int) -> int:
+    return 2 * x
 
 
 async def test_on_a_loops_own_thread_it_refuses() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
+import warnings
 from collections.abc import Generator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -85,6 +87,29 @@ class TestSource:
         assert versioned_config("secret", 9, default) is False
         assert "OSError" in caplog.text
         assert "secret" not in caplog.text
+
+    @pytest.mark.parametrize("given", [None, "3", True, False, 3.0, float("nan"), [1]], ids=repr)
+    def test_what_is_no_version_means_off(self, default: bool, given: Any, caplog: pytest.LogCaptureFixture) -> None:
+        """A source that answers with anything but an int switches the feature off; the log names the type only."""
+        set_rollout_source(Fixed(given))
+        assert versioned_config("secret", 9, default) is False
+        assert f"gave a {type(given).__name__}, not an int" in caplog.text
+        assert "secret" not in caplog.text
+
+    def test_an_async_source_means_off(self, default: bool, caplog: pytest.LogCaptureFixture) -> None:
+        """A source that would have to be awaited switches the feature off, and leaves no coroutine that was never awaited."""
+
+        class Later:
+            async def version(self, name: str) -> int:
+                raise AssertionError(name)
+
+        set_rollout_source(cast("Any", Later()))
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            assert versioned_config("secret", 9, default) is False
+            gc.collect()
+        assert warned == []
+        assert "gave a coroutine" in caplog.text
 
     def test_without_a_source_the_default_holds(self, default: bool) -> None:
         """No source, no rollout."""

@@ -285,12 +285,16 @@ class TestNamed:
 
 
 async def test_determinism_is_of_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The form is fixed for the process; a new probe sees what has changed."""
-    schema = IsolationSchema({"determinism": True}, False)
-    before = await isolation_key(schema)
+    """The form is fixed for the process; a new probe sees what has changed, and the volatile form sees it at once."""
+    schema, named = (
+        IsolationSchema({"determinism": True}, False),
+        IsolationSchema({"environment": ("SOURCE_DATE_EPOCH",)}),
+    )
+    before, unset = await isolation_key(schema), await isolation_key(named)
     try:
         monkeypatch.setenv("SOURCE_DATE_EPOCH", "315532800")
         assert await isolation_key(schema) == before
+        assert await isolation_key(named) != unset
         reprobe("determinism")
         assert await isolation_key(schema) != before
     finally:

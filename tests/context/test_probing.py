@@ -278,6 +278,8 @@ class TestFailure:
             (b"a secret", "bytes"),
             (float("inf"), "float"),
             ({1: 1, "1": 1}, "dict"),
+            ({1: 2}, "dict"),
+            ({"deep": [{None: 1}]}, "dict"),
         ],
     )
     async def test_what_json_cannot_hold(self, register: Register, value: object, kind: str) -> None:

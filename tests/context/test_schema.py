@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, get_type_hints
 
 import pytest
@@ -15,6 +15,7 @@ from acache.context import (
     RuntimeContext,
     SelectedCompileContext,
     SelectedRuntimeContext,
+    isolation,
     isolation_context,
     isolation_key,
 )
@@ -71,6 +72,16 @@ class TestSelection:
         assert (await isolation_context(IsolationSchema({}, {})))["compile_context"] is None
         context = await isolation_context(IsolationSchema({}, {"python": True, "platform": False}))
         assert set(context["compile_context"] or ()) == {"python"}
+
+
+@pytest.mark.parametrize("schema", [None, "x", 5, True, {"runtime_context": True}, IsolationSchema], ids=repr)
+@pytest.mark.parametrize("ask", [isolation, isolation_key, isolation_context])
+async def test_what_is_no_schema(ask: Callable[[Any], Awaitable[object]], schema: Any) -> None:
+    """A key or a context of anything but a schema is the error that a decorator raises for it."""
+    with pytest.raises(
+        ConfigurationError, match=rf"ischema: .* needs an IsolationSchema, not a {type(schema).__name__}$"
+    ):
+        await ask(schema)
 
 
 class TestValues:

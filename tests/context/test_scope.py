@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from acache.context import PLAIN, current_scope, disabled, isolate, recompute
+from acache.context import (
+    DEFAULT_SCHEMA,
+    PLAIN,
+    current_scope,
+    disabled,
+    isolate,
+    isolation_key_now,
+    recompute,
+)
 from acache.exceptions import ConfigurationError
 
 
@@ -64,6 +73,12 @@ def test_switches_nest_and_restore() -> None:
         (1j, "complex"),
         ({("a", "b"): 1}, "dict"),
         ({1: 1, "1": 1}, "dict"),
+        ({1: 1}, "dict"),
+        ({True: 1}, "dict"),
+        ({None: 1}, "dict"),
+        ({1.5: 1}, "dict"),
+        (OrderedDict({2: 1}), "OrderedDict"),
+        ([{"deep": ({"er": {1: "a secret"}},)}], "dict"),
     ],
 )
 def test_a_factor_that_json_cannot_hold_is_refused(value: Any, kind: str) -> None:
@@ -72,6 +87,27 @@ def test_a_factor_that_json_cannot_hold_is_refused(value: Any, kind: str) -> Non
         pass
     assert "secret" not in str(caught.value)
     assert current_scope() is PLAIN
+
+
+def test_it_says_which_names_are_meant() -> None:
+    """Of a mapping with a name that is no text, the error says that this is what is wrong."""
+    with pytest.raises(ConfigurationError, match="a name in it is no text"), isolate(target={1: "a"}):
+        pass
+
+
+def test_texts_are_names_of_any_kind() -> None:
+    """A text of a class of its own is a text: it is the name it spells."""
+
+    class Name(str):
+        __slots__ = ()
+
+    def key() -> str:
+        return isolation_key_now(DEFAULT_SCHEMA, current_scope())
+
+    with isolate(target={Name("a"): 1}):
+        named = key()
+    with isolate(target={"a": 1}):
+        assert key() == named
 
 
 def test_a_factor_in_itself_is_refused() -> None:

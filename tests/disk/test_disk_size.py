@@ -13,20 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from acache.caches import FastCache
 from acache.caches.urls import tier_from_url
 from acache.events import TierEvent
 from acache.exceptions import ConfigurationError
-from acache.files import Keeper
-from acache.files.culling import Limits, choose
+from acache.files import DISK_POLICIES, DiskPolicy, Keeper
+from acache.files.choosing import Choice, choose, uses_of, with_uses
+from acache.files.culling import Limits
 from acache.files.ledger import SHARDS, Amount, Page
 from acache.files.stock import Seen
 from acache.testing import ManualClock
-from acache.testing.files import FaultyFileSystem, StingyFileSystem
+from acache.testing.files import FaultyFileSystem, StingyFileSystem, WatchedFileSystem
 from acache.tiers import ChainTier, DiskTier, MemoryTier
-from acache.types import Entry, Hit, Written
+from acache.types import Entry, Hit, Key, Written
 from tests.disk.helpers import key, path_of, plant
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.disk.conftest import MakeTier
 
 
@@ -209,9 +213,10 @@ def test_others_are_counted_when_they_are_found(make_tier: MakeTier) -> None:
 # --- who goes ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_used_stays(make_tier: MakeTier) -> None:
+@pytest.mark.parametrize("policy", ["lru", "lfu", "sieve"])
+def test_what_was_used_stays(make_tier: MakeTier, policy: str) -> None:
     """Entries that this or another tier has hit since go after those that nobody asked for."""
-    tier, other = make_tier(max_entries=100), make_tier(max_entries=100)
+    tier, other = (make_tier(max_entries=100, policy=policy) for _ in range(2))
     for number in range(100):
         put(tier, number)
     tick(tier)
@@ -243,28 +248,95 @@ def test_the_dead_go_first(make_tier: MakeTier, manual_clock: ManualClock) -> No
     put(tier, "bad")
     plant(tier, key("bad"), b"rubbish")
     manual_clock.advance(11)
-    for number in range(100, 130):
-        put(tier, number, cost=0.1)
+    with tier.events.capture() as events:
+        for number in range(100, 130):
+            put(tier, number, cost=0.1)
+    told = {event.key: event.reason for event in events if isinstance(event, TierEvent) and event.operation != "write"}
+    assert told == {**{key(number): "expired" for number in range(20)}, key("bad"): "corrupt"}
     assert sorted(stored(tier)) == sorted(path_of(tier, key(number)) for number in range(100, 130))
-    assert (tier.statistics().evictions, tier.statistics().expirations) == (0, 21)
+    assert (tier.statistics().evictions, tier.statistics().expirations, tier.statistics().corruptions) == (0, 20, 1)
 
 
-def test_choice_ends_when_it_is_enough() -> None:
-    """No more goes than is needed, nor more than may go; what changed longest ago goes first."""
+def seen(
+    number: int, *, changed: float = 0.0, made: int = 0, uses: int = 0, worth: float = 0.0, size: int = 100
+) -> Seen:
+    """Describe a file as a census would; times in seconds."""
+    modified = with_uses(made * 10**9, uses)
+    name = f"{number:062x}"
+    return Seen(Key(name + "00"), name, (0, number), int(changed * 10**9), modified, size, worth)
 
-    def seen(number: int) -> Seen:
-        return Seen(key(number), str(number), (0, number), number * 10**9, 0.0, 100, 0.0)
 
-    found = [seen(number) for number in (3, 1, 2, 0)]
+def numbers(found: Iterable[Seen]) -> list[int]:
+    """Return which files these are."""
+    return [each.identity[1] for each in found]
 
-    def names(chosen: list[Seen]) -> list[str]:
-        return [each.name for each in chosen]
 
-    assert names(choose(found, Amount(150, 0), 4, by_worth=False)) == ["0", "1"]
-    assert names(choose(found, Amount(0, 1), 4, by_worth=False)) == ["0"]
-    assert names(choose(found, Amount(0, 9), 3, by_worth=False)) == ["0", "1", "2"]
-    assert choose(found, Amount(), 4, by_worth=False) == []
-    assert choose([], Amount(5, 5), 4, by_worth=True) == []
+@pytest.mark.parametrize("policy", DISK_POLICIES)
+def test_choice_ends_when_it_is_enough(policy: DiskPolicy) -> None:
+    """No more goes than is needed, nor more than may go, worst first; by every policy the oldest of what is alike."""
+    found = [seen(number, changed=number, made=number, worth=1.0) for number in (3, 1, 2, 0)]
+
+    def gone(excess: Amount, most: int) -> list[int]:
+        return numbers(choose(found, excess, most, policy).doomed)
+
+    assert gone(Amount(150, 0), 4) == [0, 1]
+    assert gone(Amount(0, 1), 4) == [0]
+    assert gone(Amount(0, 9), 3) == [0, 1, 2]
+    assert gone(Amount(), 4) == []
+    assert choose([], Amount(5, 5), 4, policy).doomed == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "order"),
+    [
+        ("lru", [2, 0, 3, 1]),  # by the last use
+        ("lfu", [0, 3, 2, 1]),  # unused ones by the last use, then by uses
+        ("cost", [0, 2, 1, 3]),  # by seconds for each byte and each second of rest
+        ("sieve", [0, 3, 1, 2]),  # by age, but for those used: they are passed over once
+    ],
+)
+def test_each_policy_has_its_order(policy: DiskPolicy, order: list[int]) -> None:
+    """Of the same four files each policy takes others first."""
+    found = [
+        seen(0, changed=20, made=1, worth=0.5, size=300),
+        seen(1, changed=50, made=2, worth=1.0, uses=9),
+        seen(2, changed=10, made=3, worth=3.0, uses=2),
+        seen(3, changed=30, made=4, worth=90.0),
+    ]
+    assert numbers(choose(found, Amount(0, 4), 4, policy).doomed) == order
+
+
+def test_sieve_goes_on_from_where_it_stopped() -> None:
+    """What was passed over lies behind the hand and is safe until it comes round, unless it lies in another shard."""
+    found = [seen(number, made=number, uses=number == 1) for number in range(1, 6)]
+    first = choose(found, Amount(0, 2), 5, "sieve")
+    assert (numbers(first.doomed), numbers(first.left), first.hands) == ([2, 3], [1], {0: 3 * 10**9})
+    left = [seen(1, made=1), *found[3:], seen(9, made=9)]
+    second = choose(left, Amount(0, 2), 5, "sieve", first.hands)
+    assert (numbers(second.doomed), dict(second.left)) == ([4, 5], {})
+    assert numbers(choose(left, Amount(0, 2), 5, "sieve", {7: 3 * 10**9}).doomed) == [1, 4]
+    # The hand comes round.
+    assert numbers(choose(left, Amount(0, 4), 5, "sieve", first.hands).doomed) == [4, 5, 9, 1]
+
+
+def test_frequency_is_forgotten() -> None:
+    """When as many files of a shard have gone as there are, those that stay count half as many uses; not before."""
+    found = [seen(number, uses=number) for number in range(5)]
+    first = choose(found, Amount(0, 2), 5, "lfu")
+    assert (numbers(first.doomed), dict(first.left), first.hands) == ([0, 1], {}, {0: 2})
+    second = choose(found, Amount(0, 1), 5, "lfu", {0: 4, 1: 9})
+    assert {each.identity[1]: uses for each, uses in second.left.items()} == {1: 0, 2: 1, 3: 1, 4: 2}
+    assert second.hands == {0: 0}
+    assert choose(found, Amount(), 5, "lfu", {0: 9}) == Choice([], {}, {})
+
+
+def test_uses_are_kept_in_a_time() -> None:
+    """The seconds stay; a time that nobody wrote counts no use, nor does one without nanoseconds."""
+    for second in (0, 1, 1_700_000_000):
+        for uses in (0, 1, 255):
+            assert uses_of(with_uses(second * 10**9 + 123_456_789, uses)) == uses
+            assert with_uses(second * 10**9 + 5, uses) // 10**9 == second
+    assert (uses_of(123_456_789), uses_of(10**18), uses_of(with_uses(0, 10**6))) == (0, 0, 255)
 
 
 # --- age --------------------------------------------------------------------------------------------------------------
@@ -342,7 +414,7 @@ async def test_nothing_is_done_for_a_closed_tier(make_tier: MakeTier, tmp_path: 
 # --- races and faults -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policy", ["lru", "cost"])
+@pytest.mark.parametrize("policy", DISK_POLICIES)
 def test_d29_nothing_new_is_removed(make_tier: MakeTier, policy: str) -> None:
     """Whatever was replaced or used since it was looked at stays, at every system call of a cull."""
     peer = make_tier()
@@ -364,6 +436,48 @@ def test_d29_nothing_new_is_removed(make_tier: MakeTier, policy: str) -> None:
             assert values.count("new") >= 1
         number += 1
     assert number > 20
+
+
+@pytest.mark.parametrize("policy", ["lfu", "sieve"])
+def test_uses_are_counted_between_processes(make_tier: MakeTier, manual_clock: ManualClock, policy: str) -> None:
+    """Hits are added to what the file counts, once a minute, and its age stays what it was; sieve takes them away when it passes."""
+    tier, other = (make_tier(max_entries=10, policy=policy) for _ in range(2))
+    put(tier, "used")
+    path = path_of(tier, key("used"))
+    made = path.stat().st_mtime_ns // 10**9
+
+    def uses() -> int:
+        status = path.stat()
+        assert status.st_mtime_ns // 10**9 == made
+        return uses_of(status.st_mtime_ns)
+
+    assert uses() == 0
+    for one, hits, counted in ((tier, 3, 3), (other, 4, 7), (tier, 500, 255)):
+        for _ in range(hits):
+            assert get(one, "used") == "v"
+        tidy(one, writes=False)
+        assert uses() == counted
+        manual_clock.advance(61)
+    for number in range(10):
+        put(tier, number)
+    assert uses() == (255 if policy == "lfu" else 0)
+
+
+def test_policies_go_round_in_pieces(make_tier: MakeTier) -> None:
+    """In a directory too large for one look, what is used stays by every policy that counts, over many culls."""
+    for policy in ("lfu", "sieve"):
+        tier = make_tier(policy, max_entries=2_000, policy=policy)
+        for number in range(2_000):
+            put(tier, number)
+        for number in range(4_000):
+            put(tier, ("new", number))
+            if number % 200 == 0:
+                for used in range(0, 2_000, 40):
+                    keeper_of(tier).note(key(used))
+                keeper_of(tier)._renew(tier._shelf)
+        kept = [path_of(tier, key(number)).exists() for number in range(0, 2_000, 40)]
+        assert sum(kept) >= 45
+        assert len(stored(tier)) <= 2_100
 
 
 def test_d16_readers_see_the_value_or_none(make_tier: MakeTier) -> None:
@@ -481,18 +595,124 @@ def test_pages_settle_what_was_added_meanwhile() -> None:
     assert (page.next_shard(), page.is_counted) == (0, True)
 
 
+class PausingFileSystem(WatchedFileSystem):
+    """Counts pauses, which take no time."""
+
+    __slots__ = ("pauses",)
+
+    def __init__(self) -> None:
+        self.pauses = 0
+        super().__init__(self._count)
+
+    def _count(self, operation: str) -> None:
+        self.pauses += operation == "pause"
+
+
 def test_only_one_culls(make_tier: MakeTier) -> None:
-    """While somebody culls, nobody else does; a write beyond the limit waits for him, not for ever."""
-    files = FaultyFileSystem()
+    """While somebody culls, nobody else does; a write beyond the limit waits for him, once, and later ones are refused."""
+    files = PausingFileSystem()
     tier = make_tier(max_entries=2, files=files)
     put(tier, 0)
     with tier._shelf.lock_culling() as alone:
         assert alone
         assert cull(make_tier(max_entries=1)) is None
-        assert all(put(tier, number) for number in range(1, 4))
-        assert len(stored(tier)) == 4
-    put(tier, 9)
+        assert put(tier, 1)
+        assert files.pauses == 0
+        assert put(tier, 2)
+        waited = files.pauses
+        assert waited > 10
+        with tier.events.capture() as events:
+            assert not any(put(tier, number) for number in range(3, 50))
+        assert (len(stored(tier)), files.pauses) == (3, waited)
+    assert [(event.operation, event.outcome, event.reason) for event in events if isinstance(event, TierEvent)] == [
+        ("write", "failed", "full")
+    ] * 47
+    assert tier.statistics().failures == 47
+    assert put(tier, 9)
     assert len(stored(tier)) <= 2
+
+
+def test_each_writer_is_one_beyond(make_tier: MakeTier) -> None:
+    """However many there are while the culler is stopped, each has stored one entry beyond, and a smaller cull helps all."""
+    limit = 40
+    tiers = [make_tier(max_entries=limit, files=PausingFileSystem()) for _ in range(3)]
+    for number in range(limit):
+        put(tiers[0], number)
+    with tiers[0]._shelf.lock_culling():
+        for number in range(limit, 4 * limit):
+            put(tiers[number % 3], number)
+            assert len(stored(tiers[0])) <= 1.05 * limit + len(tiers)
+        for path in stored(tiers[0])[:20]:
+            path.unlink()
+        assert not put(tiers[1], "on paper it is full")
+    assert all(put(tier, number) for number, tier in enumerate(tiers))
+    assert len(stored(tiers[0])) <= 1.05 * limit
+
+
+def test_a_culler_that_lives_lets_others_write(make_tier: MakeTier) -> None:
+    """Who was refused writes again as soon as there is room, though the lock is still held; he does not wait for it."""
+    files = PausingFileSystem()
+    tier, culler = make_tier(max_entries=10, files=files), make_tier(max_entries=10)
+    for number in range(10):
+        put(tier, number)
+    with tier._shelf.lock_culling():
+        while put(tier, ("beyond", files.pauses)):
+            pass
+        pauses = files.pauses
+        with culler._shelf.ledger.open() as page:
+            for shard in range(SHARDS):
+                page.settle(shard, page.shard(shard), Amount())
+        assert put(tier, "room") is True
+        assert files.pauses == pauses
+
+
+def test_a_replacement_that_is_refused_leaves_nothing(make_tier: MakeTier) -> None:
+    """What was there is not what was set last, and makes room."""
+    tier = make_tier(max_entries=2, files=PausingFileSystem())
+    with tier._shelf.lock_culling():
+        while put(tier, ("new", len(stored(tier)))):
+            pass
+        with tier.events.capture() as events:
+            assert not put(tier, ("new", 0), "again")
+        assert get_plain(tier, ("new", 0)) is None
+    assert [event.reason for event in events if isinstance(event, TierEvent)] == ["full", "replaced"]
+
+
+def test_a_stopped_writer_holds_the_ledger(make_tier: MakeTier) -> None:
+    """While nobody can tell how much there is, one write waits and passes, and the others are refused at once."""
+    files = PausingFileSystem()
+    tier = make_tier(max_entries=100, files=files)
+    put(tier, 0)
+    with make_tier(max_entries=100)._shelf.ledger.open():
+        assert put(tier, 1)
+        waited = files.pauses
+        assert waited > 0
+        assert not any(put(tier, number) for number in range(2, 9))
+        assert files.pauses == waited
+    assert all(put(tier, number) for number in range(2, 9))
+    assert page_of(tier).total.files == len(stored(tier)) == 9
+
+
+async def test_a_refused_write_is_nobodys_error(make_tier: MakeTier) -> None:
+    """A caller has his result, and what others share is kept in memory."""
+    disk = make_tier(max_entries=1, files=PausingFileSystem())
+    cache = FastCache(MemoryTier(clock=disk.clock), disk)
+
+    @cache.memoize
+    async def f(n: int) -> int:
+        return n
+
+    lock = disk._shelf.lock_culling()
+    assert await asyncio.to_thread(lock.__enter__)
+    try:
+        assert [await f(number) for number in range(6)] == list(range(6))
+        assert [await f(number) for number in range(6)] == list(range(6))
+        assert f.cache_info().computed == 6
+        assert len(await asyncio.to_thread(stored, disk)) <= 2
+        assert disk.statistics().failures >= 4
+    finally:
+        await asyncio.to_thread(lock.__exit__, None, None, None)
+    await cache.aclose()
 
 
 async def test_d28_opening_lists_nothing(make_tier: MakeTier) -> None:
@@ -507,8 +727,8 @@ async def test_d28_opening_lists_nothing(make_tier: MakeTier) -> None:
 
 
 def test_hits_are_noted_without_writing(make_tier: MakeTier, manual_clock: ManualClock) -> None:
-    """Hits renew a file once a minute, not each time."""
-    tier = make_tier(max_entries=10)
+    """Hits renew a file once a minute, not each time; a policy that counts no uses leaves its age alone."""
+    tier = make_tier(max_entries=10, policy="lru")
     put(tier, 1)
 
     def renews() -> bool:
@@ -532,7 +752,7 @@ async def test_hits_are_noted_on_every_way(make_tier: MakeTier) -> None:
         await tier.set(key(1), 1)
         keeper_of(tier)._renew_at = float("inf")
         assert await tier.get(key(1)) == Hit(1)
-        assert keeper_of(tier)._used == {key(1)}
+        assert keeper_of(tier)._used == {key(1): 1}
 
 
 async def test_removals_tell_their_cause(make_tier: MakeTier) -> None:
@@ -564,7 +784,6 @@ async def test_removals_tell_their_cause(make_tier: MakeTier) -> None:
         ("max_entries", -1),
         ("max_age", 0),
         ("max_age", "-1s"),
-        ("policy", "lfu"),
         ("policy", "random"),
     ],
 )
@@ -579,12 +798,25 @@ def test_limits_by_url(tmp_path: Path) -> None:
     tier = tier_from_url(f"disk://{tmp_path}?max_bytes=2GB&max_entries=10&max_age=7d&policy=cost")
     assert isinstance(tier, DiskTier)
     assert tier._keeper is not None
-    assert tier._keeper.limits == Limits(2 * 10**9, 10, 7 * 86400.0, tier._worth)
+    assert tier._keeper.limits == Limits(2 * 10**9, 10, 7 * 86400.0, "cost", tier._worth)
     assert isinstance(seconds := tier_from_url(f"disk://{tmp_path}?max_age=90"), DiskTier)
     assert seconds._max_age == 90
-    for query in ("max_age=0", "max_age=soon", "max_entries=0", "max_entries=many", "policy=lfu"):
+    for query in ("max_age=0", "max_age=soon", "max_entries=0", "max_entries=many", "policy=fifo"):
         with pytest.raises(ConfigurationError, match=query.split("=", maxsplit=1)[0]):
             tier_from_url(f"disk://{tmp_path}?{query}")
+    for query in (
+        "max_entries=secret",
+        "max_entries=1.5",
+        "max_entries=-3",
+        "max_bytes=secret",
+        "max_bytes=2XB",
+        "durable=x",
+    ):
+        with pytest.raises(
+            ConfigurationError, match=r": (a number is written|a size is a number|expected 1 or 0)"
+        ) as caught:
+            tier_from_url(f"disk://{tmp_path}?{query}")
+        assert "secret" not in str(caught.value)
     memory = tier_from_url("memory://?policy=lru&max_bytes=1MB")
     assert isinstance(memory, MemoryTier)
     assert (memory.policy, memory.max_bytes) == ("lru", 10**6)

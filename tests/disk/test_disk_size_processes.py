@@ -29,7 +29,7 @@ from acache.tiers import DiskTier
 from tests.disk.helpers import is_proof, key, make_proof
 
 async def work(directory, me, option, limit):
-    tier = DiskTier(directory, policy=["lru", "cost"][int(me) % 2], **{option: int(limit)})
+    tier = DiskTier(directory, policy=["lru", "cost", "sieve", "lfu"][int(me) % 4], **{option: int(limit)})
     chance, number = random.Random(me), 0
     print("ready", flush=True)
     while True:

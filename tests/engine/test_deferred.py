@@ -140,6 +140,23 @@ def test_once_is_enough(first: Callable[[DeferredRecording], None], again: Calla
         again(recording)
 
 
+@pytest.mark.parametrize("wrong", ["nope", None, KeyboardInterrupt(), ValueError])
+async def test_failing_with_no_exception(cache: FastCache, wrong: Any) -> None:
+    """Failing with anything but an exception is refused at once, and leaves the recording as it was."""
+    tuning = Tuning(cache)
+    await tuning.f(1)
+    [recording] = tuning.recordings
+    with pytest.raises(exceptions.UserError, match="takes an exception"):
+        recording.fail(wrong)
+    later = asyncio.ensure_future(tuning.f(1))
+    await settle()
+    assert not later.done()
+    recording.fail(ValueError("right"))
+    with pytest.raises(ValueError, match="right"):
+        await later
+    await cache.aclose()
+
+
 async def test_from_another_thread(cache: FastCache) -> None:
     """Threads may finalize; one of many that try at once does."""
     tuning = Tuning(cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -140,12 +141,24 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"early_refresh": 1}, "early_refresh"),
     ({"ttl": 10, "early_refresh": 0}, "early_refresh"),
     ({"ttl": 10, "early_refresh": True}, "early_refresh"),
+    ({"ttl": 10, "early_refresh": float("inf")}, "early_refresh"),
+    ({"ttl": 10, "early_refresh": float("nan")}, "early_refresh"),
+    ({"finish_in_background": True}, "finish_in_background"),
+    ({"finish_in_background": True, "timeout": float("inf")}, "finish_in_background"),
+    ({"finish_in_background": "no", "timeout": 1}, "finish_in_background"),
+    ({"finish_in_background": 1, "timeout": 1}, "finish_in_background"),
     ({"ttl": 10, "stale_ttl": 1, "timeout": 1, "soft_timeout": 1}, "soft_timeout"),
     ({"ttl": 10, "soft_timeout": 1}, "soft_timeout"),
     ({"timeout": -1}, "timeout"),
     ({"cache_exceptions": BaseException}, "cache_exceptions"),
     ({"cache_exceptions": ("ValueError",)}, "cache_exceptions"),
     ({"cache_exceptions": {ValueError: -1}}, "cache_exceptions"),
+    ({"cache_exceptions": "ValueError"}, "cache_exceptions"),
+    ({"cache_exceptions": 5}, "cache_exceptions"),
+    ({"cache_exceptions": [[ValueError]]}, "cache_exceptions"),
+    ({"cache_exceptions": iter([ValueError])}, "cache_exceptions"),
+    ({"cache_exceptions": [KeyboardInterrupt]}, "cache_exceptions"),
+    ({"cache_exceptions": [ValueError], "ttl": int}, "cache_exceptions"),
     ({"cache_exceptions": ValueError, "ttl": int}, "cache_exceptions"),
     ({"on_unencodable": "ignore"}, "on_unencodable"),
     ({"store_if": _never_asked}, "store_if"),
@@ -160,6 +173,28 @@ def test_contradictions(options: dict[str, Any], named: str) -> None:
     """Options that cannot be, or contradict each other, are an error that names one of them."""
     with pytest.raises(ConfigurationError, match=named):
         Options.build("m.f", **options)
+
+
+def test_what_only_looks_contradictory_is_accepted() -> None:
+    """A result that is used lives longer than ``idle``, so it may be refreshed later; ``stale_ttl`` may be the longer time."""
+    accepted: list[dict[str, Any]] = [
+        {"idle": 5, "refresh_after": 6},
+        {"idle": 5, "refresh_after": 5, "ttl": 10},
+        {"ttl": 1, "stale_ttl": 100, "refresh_after": 0.5},
+        {"ttl": 1, "stale_ttl": 9, "soft_timeout": 1, "finish_in_background": True},
+        {"timeout": 1, "finish_in_background": True},
+        {"cache_exceptions": ()},
+    ]
+    for options in accepted:
+        Options.build("m.f", **options)
+
+
+@pytest.mark.parametrize("collect", [tuple, list, set, frozenset])
+def test_exceptions_are_given_in_any_collection(collect: Callable[[Any], Any]) -> None:
+    """A tuple, a list or a set of types is good; each has the ttl of the function."""
+    options = Options.build("m.f", ttl=60, cache_exceptions=collect((KeyError, OSError)))
+    assert options.exception_ttl(KeyError()) == options.exception_ttl(OSError()) == (True, 60.0)
+    assert options.exception_ttl(ValueError()) == (False, None)
 
 
 def test_exceptions_and_their_times() -> None:

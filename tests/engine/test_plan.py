@@ -28,9 +28,9 @@ ROUTES = """
     record   pre_populated  no        yes      *          *        *            STRICT
 
     memoize  deterministic  no        yes      *          *        no           LOOKUP
-    memoize  deterministic  no        yes      *          *        yes          READ
+    memoize  deterministic  no        yes      *          *        yes          AGREED
     record   deterministic  no        yes      *          *        no           LOOKUP
-    record   deterministic  no        yes      *          *        yes          READ
+    record   deterministic  no        yes      *          *        yes          AGREED
 
     memoize  fast           no        yes      no         no       no           LOOKUP
     memoize  fast           no        yes      no         no       yes          READ
@@ -53,6 +53,7 @@ STEPS = """
     READ     yes        COMPUTE   SERVE     SERVE              SERVE              SERVE     COMPUTE
     REPLAY   *          REFUSE    SERVE     SERVE              SERVE              REFUSE    REFUSE
     STRICT   *          REFUSE    SERVE     SERVE              SERVE              REFUSE    REFUSE
+    AGREED   *          REFUSE    SERVE     SERVE              SERVE              REFUSE    REFUSE
     REFUSE   *          REFUSE    SERVE     SERVE              SERVE              REFUSE    REFUSE
     RECORD   *          REFUSE    SERVE     SERVE              SERVE              REFUSE    REFUSE
     BYPASS   *          REFUSE    SERVE     SERVE              SERVE              REFUSE    REFUSE
@@ -112,3 +113,8 @@ def test_every_line_says_something_possible(table: str, answers: set[str]) -> No
         for name, said in zip(head[:size], line[:size], strict=True):
             assert said in {"*", *known.get(name, ("yes", "no"))}
         assert set(line[size:]) <= answers
+
+
+def test_what_stores_nothing_from_outside() -> None:
+    """A result that is given is not stored where nothing is read, or nothing may be stored; a strict cache says so itself."""
+    assert {route.name for route in Route if not route.stores} == {"BYPASS", "READ", "AGREED"}

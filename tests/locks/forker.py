@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from typing import Any
 
 from acache.locks import NON_BLOCKING, KeyedLock, Lock, acquire_lock
 
@@ -22,10 +23,13 @@ async def use() -> None:
 async def main() -> int:
     """Hold both, let a thread and a task wait, and fork."""
     await lock.acquire()
-    await keys.acquire("key")
+    holding = await keys.acquire("key")
     thread = threading.Thread(target=lock.acquire_sync)
     thread.start()
-    waiting = [asyncio.ensure_future(lock.acquire()), asyncio.ensure_future(keys.acquire("key"))]
+    waiting: list[asyncio.Future[Any]] = [
+        asyncio.ensure_future(lock.acquire()),
+        asyncio.ensure_future(keys.acquire("key")),
+    ]
     while lock.statistics().tasks_waiting < len(waiting):
         await asyncio.sleep(0)
     child = os.fork()
@@ -37,7 +41,7 @@ async def main() -> int:
     assert lock.locked()
     assert keys.locked("key")
     lock.release()
-    keys.release("key")
+    keys.release("key", holding)
     thread.join()
     lock.release()
     await asyncio.gather(*waiting)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import pytest
+from filelock import FileLock
 
-from acache.exceptions import ConfigurationError, FileLockTimeoutError, LockTimeoutError
+from acache.exceptions import ConfigurationError, FileLockTimeoutError, LockTimeoutError, UserError
 from acache.locks import (
     BLOCKING,
     BLOCKING_WITH_TIMEOUT,
     DEFAULT_TIMEOUT,
     NON_BLOCKING,
+    Limiter,
     Lock,
     acquire_flock,
     acquire_lock,
@@ -262,6 +265,48 @@ async def test_the_timeout_is_checked_before_the_lock_is_taken(subject: Subject,
     with pytest.raises(ConfigurationError):
         await use(subject, form, timeout)
     assert not subject.locked
+
+
+@pytest.mark.parametrize("form", ["safe", "unsafe"])
+@pytest.mark.parametrize("at_import", [True, False], ids=["made outside of a loop", "made in a loop"])
+async def test_a_lock_of_anyio_that_its_own_task_wants_again(form: Form, at_import: bool) -> None:
+    """It cannot come free while the task waits: a limit is a timeout, at once, and no limit an error instead of a wait."""
+    subject = InProcess(await asyncio.to_thread(anyio.Lock) if at_import else anyio.Lock())
+    async with acquire_lock(subject.lock):
+        with anyio.fail_after(LONG / 2):
+            for timeout in (NON_BLOCKING, SHORT, LONG):
+                with pytest.raises(LockTimeoutError, match=f"within {timeout:g} seconds"):
+                    await use(subject, form, timeout)
+            for timeout in (BLOCKING, math.inf):
+                with pytest.raises(UserError, match=r"this task holds the anyio\.Lock already"):
+                    await use(subject, form, timeout)
+        assert subject.locked
+    assert not subject.locked
+
+
+@pytest.mark.parametrize("make", [asyncio.Lock, threading.Lock, object, Limiter, lambda: None])
+async def test_what_is_no_lock_of_tasks(make: Callable[[], Any]) -> None:
+    """A lock of another library is refused by an error that says which are accepted."""
+    lock = make()
+    expected = rf"expected an acache\.locks\.Lock or an anyio\.Lock, not a .*{type(lock).__name__}"
+    with pytest.raises(ConfigurationError, match=expected):
+        await unsafe_acquire_lock(lock, NON_BLOCKING)
+    with pytest.raises(ConfigurationError, match=expected):
+        async with acquire_lock(lock):
+            pass
+
+
+async def test_what_is_no_file_lock_of_tasks(tmp_path: Path) -> None:
+    """A file lock that would block the loop, a path and a lock of tasks are refused as well."""
+    wrong: list[Any] = [FileLock(tmp_path / "x.lock"), tmp_path / "x.lock", Lock(), None]
+    for flock in wrong:
+        expected = rf"expected what file_lock\(\) makes, or an AsyncFileLock, not a .*{type(flock).__name__}"
+        with pytest.raises(ConfigurationError, match=expected):
+            await unsafe_acquire_flock(flock, NON_BLOCKING)
+        with pytest.raises(ConfigurationError, match=expected):
+            async with acquire_flock(flock):
+                pass
+    assert not await anyio.Path(tmp_path / "x.lock").exists()
 
 
 def test_both_errors_are_timeouts() -> None:

@@ -61,16 +61,21 @@ async def test_a_key_takes_room_only_while_it_is_in_use() -> None:
         await settle()
         assert len(table) == 1
         assert "1 keys" in repr(table)
-    await waiter
+    holding = await waiter
     assert len(table) == 1
-    table.release("a")
+    table.release("a", holding)
     assert len(table) == 0
 
 
-async def test_releasing_a_key_that_nobody_holds_is_an_error() -> None:
-    """Nobody can release what nobody holds."""
-    with pytest.raises(RuntimeError):
-        KeyedLock[str]().release("a")
+async def test_only_the_holder_releases_and_only_once() -> None:
+    """Who has released a key once does not release it for the next holder."""
+    table = KeyedLock[str]()
+    first = await table.acquire("a")
+    table.release("a", first)
+    async with table.hold("a"):
+        table.release("a", first)
+        assert table.locked("a")
+    assert len(table) == 0
 
 
 @pytest.mark.parametrize("timeout", [NON_BLOCKING, 0.01])
@@ -96,10 +101,10 @@ async def test_the_timeout_is_checked_first() -> None:
 async def test_the_last_waiter_to_give_up_frees_the_key() -> None:
     """A waiter that is cancelled after the hand-over, with nobody behind it, takes the key out of the table."""
     table = KeyedLock[str]()
-    await table.acquire("a")
+    holding = await table.acquire("a")
     waiter = asyncio.create_task(table.acquire("a"))
     await settle()
-    table.release("a")
+    table.release("a", holding)
     waiter.cancel()
     await asyncio.wait([waiter])
     assert waiter.cancelled()
@@ -139,27 +144,27 @@ async def test_sweep(times: int) -> None:
 async def test_a_lock_that_left_the_table_is_not_taken_for_the_key() -> None:
     """Whoever found a key's lock just before its holder took it out of the table looks the key up again."""
     table, found = KeyedLock[str](), list[object]()
-    await table.acquire("a")
+    first = await table.acquire("a")
 
     def release_after_the_look_up(frame: FrameType, event: str, _: object) -> Any:
         if frame.f_code is not keyed_module.KeyedLock[str].acquire.__code__:
             return None
         if event == "line" and not found and "lock" in frame.f_locals:
             found.append(frame.f_locals["lock"])
-            table.release("a")
+            table.release("a", first)
         return release_after_the_look_up
 
     previous = sys.gettrace()
     sys.settrace(release_after_the_look_up)
     try:
-        await table.acquire("a", NON_BLOCKING)
+        second = await table.acquire("a", NON_BLOCKING)
     finally:
         sys.settrace(previous)
     assert len(found) == 1
     assert table._locks["a"] is not found[0]
     with pytest.raises(LockTimeoutError):
         await table.acquire("a", NON_BLOCKING)
-    table.release("a")
+    table.release("a", second)
     assert len(table) == 0
 
 
@@ -175,11 +180,11 @@ def test_loops_in_threads_exclude_each_other() -> None:
             if turn % 4 == 0:
                 task.cancel()
             with suppress(asyncio.CancelledError):
-                await task
+                holding = await task
                 inside[key].append(number)
                 overlaps.extend(inside[key][1:])
                 inside[key].pop()
-                table.release(key)
+                table.release(key, holding)
 
     async def main() -> None:
         await asyncio.gather(*(work(number) for number in range(6)))

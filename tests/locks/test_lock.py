@@ -41,6 +41,9 @@ class ClosingLoop:
     def call_soon(self, *_: object, **__: object) -> None:
         pass
 
+    def call_later(self, *_: object) -> asyncio.Handle:
+        return asyncio.Handle(lambda: None, (), self)  # type: ignore[arg-type]  # as above
+
     def call_soon_threadsafe(self, *_: object) -> None:
         self.while_closing()
         raise RuntimeError
@@ -325,13 +328,14 @@ class TestThreads:
         lock.acquire_sync()
         wait = mutex_module._ThreadWaiter.wait
 
-        def wait_too_long(waiter: mutex_module._ThreadWaiter, seconds: float | None) -> None:
+        def wait_too_long(waiter: mutex_module._ThreadWaiter, seconds: float) -> bool:
             lock.release()
             wait(waiter, 0)
+            return False
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(mutex_module._ThreadWaiter, "wait", wait_too_long)
-            lock.acquire_sync(0.01)
+            lock.acquire_sync(NON_BLOCKING)
         assert lock.locked()
         assert lock.statistics().tasks_waiting == 0
 

@@ -6,13 +6,15 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import anyio
 import pytest
 
-from acache.exceptions import ConfigurationError, LockTimeoutError
+from acache import ChainTier, DiskTier, FastCache, MemoryTier
+from acache.exceptions import ConfigurationError, FileLockTimeoutError, LockTimeoutError
 from acache.locks import BLOCKING, NON_BLOCKING, Lock, Lockable, acquire_lock, acquire_many_locks
-from acache.testing import cancel_sweep, settle
+from acache.testing import FaultyTier, cancel_sweep, settle
 
 
 class Tier:
@@ -39,6 +41,19 @@ class BrokenTier:
 
     def lock(self, timeout: float | None = None) -> AbstractAsyncContextManager[None]:
         raise OSError(self.name)
+
+
+class Late:
+    """Its lock is not to be had in time."""
+
+    name = "late"
+
+    def __init__(self) -> None:
+        self.timeouts: list[float | None] = []
+
+    def lock(self, timeout: float | None = None) -> AbstractAsyncContextManager[None]:
+        self.timeouts.append(timeout)
+        raise LockTimeoutError(self, timeout or 0.0)
 
 
 def locked(*tiers: Tier) -> list[bool]:
@@ -113,6 +128,78 @@ async def test_the_timeout_bounds_the_whole() -> None:
         assert second <= first <= 30
     async with acquire_many_locks(one, timeout=BLOCKING):
         assert one.timeouts[-1] == BLOCKING
+
+
+@pytest.mark.parametrize("timeout", [NON_BLOCKING, 0.25, 30])
+async def test_the_error_tells_the_seconds_of_the_whole(timeout: float) -> None:
+    """The error says how long the caller would have waited, and not what the earlier locks had left of it."""
+    late = Late()
+    with pytest.raises(LockTimeoutError, match=rf"Late was not acquired within {timeout:g} seconds") as caught:
+        async with acquire_many_locks(Tier("early"), late, timeout=timeout):
+            pass
+    assert caught.value.timeout == timeout
+    assert late.timeouts != [timeout] or not timeout
+
+
+async def test_a_timeout_of_the_block_is_its_own() -> None:
+    """A lock that the body could not have is the body's error, with its own seconds."""
+    error = LockTimeoutError(object(), 5)
+    with pytest.raises(LockTimeoutError) as caught:
+        async with acquire_many_locks(Tier("one"), timeout=30):
+            raise error
+    assert caught.value is error
+
+
+class TestOfTiers:
+    """Tiers that are made of others, or share a directory with others."""
+
+    async def test_a_chain_is_its_tiers(self, tmp_path: Path) -> None:
+        """A chain and one of its tiers, or a wrapped tier and itself, do not wait for each other."""
+        memory, disk = MemoryTier(), DiskTier(tmp_path)
+        chain = ChainTier(memory, FaultyTier(disk))
+        for tiers in ((chain, memory), (memory, chain), (disk, chain), (chain, ChainTier(disk, memory))):
+            async with acquire_many_locks(*tiers, timeout=NON_BLOCKING):
+                for tier in (memory, disk):
+                    with pytest.raises(TimeoutError):
+                        await tier.lock(NON_BLOCKING).__aenter__()
+        async with memory.lock(NON_BLOCKING), disk.lock(NON_BLOCKING):
+            pass
+
+    async def test_tiers_of_one_directory_have_one_lock(self, tmp_path: Path) -> None:
+        """Tiers of several versions, or by several paths, in one directory are locked once, and those of others too."""
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+        one = DiskTier(tmp_path / "real" / "cache")
+        two = DiskTier(tmp_path / "link" / "cache", version=2, name="v2")
+        other = DiskTier(tmp_path / "real" / "cache", sub_dir="other", name="other")
+        cache = FastCache(MemoryTier(), one, two, other)
+        for lock in (cache.lock(NON_BLOCKING), acquire_many_locks(two, other, one, timeout=NON_BLOCKING)):
+            async with lock:
+                for tier in (one, two, other):
+                    with pytest.raises(FileLockTimeoutError):
+                        await tier.lock(NON_BLOCKING).__aenter__()
+        async with one.lock(NON_BLOCKING), other.lock(NON_BLOCKING):
+            pass
+
+    async def test_files_have_one_order_whatever_the_tiers_are_called(self, tmp_path: Path) -> None:
+        """Two callers whose tiers have other names for the same directories take their locks in the same order."""
+        orders = [
+            [rank for tier in tiers for rank in await tier.ranked_locks()]
+            for tiers in (
+                (DiskTier(tmp_path / "a", name="1"), DiskTier(tmp_path / "b", name="2")),
+                (DiskTier(tmp_path / "a", name="2"), DiskTier(tmp_path / "b", name="1")),
+            )
+        ]
+        assert orders[0] == orders[1] == sorted(orders[0])
+
+    async def test_the_error_of_a_directory_tells_the_seconds_too(self, tmp_path: Path) -> None:
+        """A directory that is locked elsewhere is a file lock's timeout, with the seconds that were given."""
+        chain, elsewhere = ChainTier(MemoryTier(), DiskTier(tmp_path)), DiskTier(tmp_path)
+        async with elsewhere.lock(NON_BLOCKING):
+            with pytest.raises(FileLockTimeoutError, match=r"DiskTier was not acquired within 0\.05 seconds"):
+                await chain.lock(0.05).__aenter__()
+        async with chain.lock(NON_BLOCKING):
+            pass
 
 
 async def test_a_wrong_timeout_locks_nothing() -> None:

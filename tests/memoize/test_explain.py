@@ -91,6 +91,33 @@ async def test_an_expired_entry(tmp_path: Path, clock: ManualClock) -> None:
     await cache.aclose()
 
 
+async def test_an_entry_of_another_codec(tmp_path: Path) -> None:
+    """An entry that a call would be served is explained as stored, by its function's codec, and is not brought into memory."""
+    await FastCache(DiskTier(tmp_path)).memoize(codec="json")(_alone)()
+    cache = FastCache(MemoryTier(), DiskTier(tmp_path))
+    f = cache.memoize(codec="json")(_alone)
+    with cache.events.capture() as events:
+        assert (await f.cache_explain()).hit
+    assert not {"failed", "rejected", "stored"} & {event.outcome for event in events}
+    assert cache.tier.memory is not None
+    assert len(cache.tier.memory) == 0
+    await cache.aclose()
+
+
+async def test_an_entry_that_is_kept_for_errors(cache: FastCache, clock: ManualClock) -> None:
+    """What is served only if computing fails is not explained as stored; what is served while it is refreshed is."""
+    failing = cache.memoize(ttl=10, stale_on_error=10, version=1)(_alone)
+    stale = cache.memoize(ttl=10, stale_ttl=10, version=2)(_alone)
+    await failing()
+    await stale()
+    clock.advance(15)
+    explanation = await failing.cache_explain()
+    assert (explanation.hit, explanation.differs, explanation.nearest) == (False, (), failing.cache_key())
+    assert not await failing.cache_contains()
+    assert (await stale.cache_explain()).hit
+    await cache.aclose()
+
+
 async def test_what_the_function_does_to_its_arguments(cache: FastCache) -> None:
     """Factors are taken before the function runs, as keys are."""
 

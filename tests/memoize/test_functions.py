@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import pytest
 
-from acache import FastCache, MemoryTier
+from acache import FastCache, Hit, MemoryTier
 from acache.exceptions import (
     ConfigurationError,
     CustomParamsEncoderRequiredError,
@@ -22,6 +25,9 @@ from acache.exceptions import (
 )
 
 shared = FastCache(MemoryTier())
+
+#: What is asked of a function with other options, as of the function itself.
+METHODS = ("cache_get", "cache_set", "cache_with", "cache_info", "aio", "sync")
 
 
 @dataclass(frozen=True)
@@ -213,6 +219,81 @@ def three_and(x: int) -> tuple[int, int]:
     return 3, x
 
 
+class Counter:
+    """Makes local functions of one name whose captured values change as they run."""
+
+    def __init__(self) -> None:
+        self.calls = [0]
+
+    def __cache_key__(self) -> str:
+        return "counter"
+
+    def make(self) -> Callable[..., Any]:
+        """Make a function that captured a list which it changes."""
+        calls = self.calls
+
+        async def count(x: int, y: int = 0) -> int:
+            calls[0] += 1
+            return calls[0]
+
+        return count
+
+    def make_method(self) -> Callable[..., Any]:
+        """Make a method of this object, as above."""
+        calls = self.calls
+
+        async def method(self: Counter, x: int) -> int:
+            calls[0] += 1
+            return calls[0]
+
+        return MethodType(method, self)
+
+
+@pytest.mark.parametrize("form", ["function", "method", "partial"])
+async def test_k6_a_function_is_the_same_when_its_captured_values_change(cache: FastCache, form: str) -> None:
+    """K6: one function object is one key space, under every verb, raw or memoized, whatever it does to what it captured."""
+    made = Counter().make_method() if form == "method" else Counter().make()
+    function: Callable[..., Any] = functools.partial(made, y=1) if form == "partial" else made
+    one: Any = cache.memoize(function)
+    assert [await one(1), await one(1)] == [1, 1]
+    again: Any = cache.record(functools.partial(made, y=1) if form == "partial" else function)
+    assert [await again(1), await one(1), await cache.replay(function)(1)] == [2, 2, 2]
+    assert await cache.get(function, ((1,), {})) == Hit(2)
+    del one, again
+    gc.collect()
+    assert await cache.get(function, ((1,), {})) == Hit(2)
+
+
+async def test_k6_a_raw_function_needs_no_decorator_to_stay_the_same(cache: FastCache) -> None:
+    """K6: what was inserted for a function is found after it ran, though nobody holds its memoized form."""
+    function = Counter().make()
+    assert await cache.insert(function, ((1,), {}), 5)
+    assert await function(1) == 1
+    gc.collect()
+    assert await cache.get(function, ((1,), {})) == Hit(5)
+    assert not await cache.insert(function, ((1,), {}), 6)
+
+
+async def test_k6_a_second_function_is_compared_wherever_it_lies(cache: FastCache) -> None:
+    """K6: a function at the address of one that is gone, and one that shares what another has changed, are other functions."""
+    counter = Counter()
+    for _ in range(3):
+        cache.memoize(counter.make())
+        gc.collect()
+    first = counter.make()
+    await first(1)
+    with pytest.raises(DuplicateIdentityError, match="captured values"):
+        cache.memoize(first)
+
+
+def test_k6_a_callable_that_cannot_be_referred_to_weakly(cache: FastCache) -> None:
+    """K6: some callables of C cannot be told by a weak reference; they are compared, and are what they were."""
+    with pytest.raises(TypeError):
+        weakref.ref(str.upper)
+    one, two = cache.memoize(str.upper), cache.record(str.upper)
+    assert [one("a"), two("a")] == ["A", "A"]
+
+
 async def test_k6_other_code_under_one_name_is_refused(cache: FastCache) -> None:
     """K6: a second function of the same identity with other code needs another version or key."""
 
@@ -276,6 +357,19 @@ async def test_a_local_function_that_calls_itself(cache: FastCache) -> None:
         ({"key": "{nobody}"}, ConfigurationError, "nobody"),
         ({"store_if": 3}, ConfigurationError, "store_if"),
         ({"ischema": "all"}, ConfigurationError, "ischema"),
+        ({"ischema": {"runtime_context": True}}, ConfigurationError, "ischema.*needs an IsolationSchema, not a dict"),
+        ({"custom_params_encoder": 5}, ConfigurationError, "custom_params_encoder.*callable"),
+        ({"custom_params_encoder": ()}, ConfigurationError, "custom_params_encoder.*callable"),
+        (
+            {"custom_result_encoder": 5, "custom_result_decoder": str},
+            ConfigurationError,
+            "custom_result_encoder.*callable",
+        ),
+        (
+            {"custom_result_encoder": str, "custom_result_decoder": 5},
+            ConfigurationError,
+            "custom_result_decoder.*callable",
+        ),
         ({"tll": 3}, ConfigurationError, "tll.*ttl"),
         ({"custom_result_encoder": str}, CustomResultDecoderRequiredError, "custom_result_decoder"),
         ({"custom_result_decoder": str}, CustomResultEncoderRequiredError, "custom_result_encoder"),
@@ -311,3 +405,27 @@ async def test_a_wrong_call_is_the_functions_own_error(cache: FastCache) -> None
         await f()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="nope"):
         await f(1, nope=2)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+
+async def test_a_function_with_other_options_has_all_that_the_function_has() -> None:
+    """cache_with() returns a memoized function, or method, whose methods go by its options; options add up."""
+    cache = FastCache(MemoryTier())
+
+    @cache.memoize(ttl=100)
+    async def f(x: int) -> int:
+        return x
+
+    brief = f.cache_with(ttl=5).cache_with(jitter=1)
+    plus = Point(1).plus.cache_with(ttl=5)
+    for other in (brief, plus):
+        assert all(callable(getattr(other, name)) for name in METHODS)
+        assert inspect.iscoroutinefunction(other)
+    assert brief.cache_parameters()["ttl"] == 5
+    assert f.cache_parameters()["ttl"] == 100
+    assert await brief.cache_set(7, 1)
+    assert await f(1) == 7
+    assert (await cache.get(brief, ((1,), {}))) == (await f.cache_get(1))
+    assert await plus.cache_set(7, 1)
+    assert await Point(1).plus(1) == 7
+    assert await plus.cache_invalidate(1)
+    assert await plus(1) == 2

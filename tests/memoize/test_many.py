@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import gc
+import threading
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from acache import DeterministicCache, DiskTier, FastCache, MemoryTier, SyncCache, disabled, isolate, recompute
+from acache import (
+    DeterministicCache,
+    DiskTier,
+    FastCache,
+    MemoryTier,
+    SyncCache,
+    disabled,
+    isolate,
+    read_only,
+    recompute,
+)
 from acache.exceptions import (
     AbsentKeyError,
     BatchResultError,
     BridgeError,
+    ComputeTimeoutError,
     ConfigurationError,
     CustomParamsEncoderRequiredError,
+    CustomResultEncoderRequiredError,
     RecursiveCallError,
+    UserError,
     ValueEncodingError,
 )
 from acache.testing import FaultyTier, Gate, ManualClock, cancel_sweep, settle
@@ -193,6 +209,98 @@ async def test_the_function_may_change_its_list(cache: FastCache) -> None:
         return found
 
     assert await load([1, 2]) == {1: 1, 2: 2}
+
+
+class ById:
+    """A key that equals every other of its number, and is not the same."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self.number, self.name = number, name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ById) and other.number == self.number
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __cache_key__(self) -> tuple[int, str]:
+        return self.number, self.name
+
+
+def of_kind(key: object) -> str:
+    """Say what tells a key from its equals."""
+    return key.name if isinstance(key, ById) else repr(key)
+
+
+EQUAL_KEYS: list[list[Any]] = [[1, True, 1.0], [0.0, -0.0], [(1,), (True,)], [ById(1, "a"), ById(1, "b")]]
+
+
+@pytest.mark.parametrize("keys", EQUAL_KEYS, ids=["numbers", "zeros", "tuples", "of a class"])
+async def test_equal_keys_of_different_types_are_not_asked_for_in_one_call(cache: FastCache, keys: list[Any]) -> None:
+    """A dict cannot tell ``1`` from ``True``: each has a call, a result and an entry of its own."""
+    calls: list[list[Any]] = []
+
+    @cache.memoize_many
+    async def load(keys: list[Any]) -> dict[Any, str]:
+        calls.append(keys)
+        return {key: of_kind(key) for key in keys}
+
+    expected = [of_kind(key) for key in keys]
+    assert await asyncio.gather(*map(load.one, keys), load([2])) == [*expected, {2: "2"}]
+    assert [len(call) for call in calls] == [2] + [1] * (len(keys) - 1)
+    assert [await load.one(key) for key in keys] == expected
+    assert len(calls) == len(keys)
+
+
+@pytest.mark.parametrize("keys", [*EQUAL_KEYS, [[1], [True], [1.0]]], ids=[*"abcd", "lists"])
+async def test_equal_keys_are_kept_apart_for_lists_too(cache: FastCache, keys: list[Any]) -> None:
+    """A function that returns a list may look its keys up in a dict, or in a list: no call has two that are equal."""
+    calls: list[list[Any]] = []
+
+    @cache.memoize_many(max_batch=10)
+    async def load(keys: list[Any]) -> list[str]:
+        calls.append(keys)
+        return [of_kind(keys[keys.index(key)]) for key in keys]
+
+    expected = [of_kind(key) for key in keys]
+    assert await load([*keys, *keys]) == expected * 2
+    assert len(calls) == len(keys)
+    assert await load(keys) == expected
+    assert len(calls) == len(keys)
+
+
+async def test_the_first_of_equal_keys_counts_in_a_dict(cache: FastCache) -> None:
+    """A dict of results has room for one of them: for the first, with its result, and it is asked for that one alone."""
+    calls: list[list[Any]] = []
+
+    @cache.memoize_many
+    async def load(keys: list[Any]) -> dict[Any, str]:
+        calls.append(keys)
+        return {key: repr(key) for key in keys}
+
+    loaded = await load([True, 1, 2, 2.0])
+    assert [(repr(key), value) for key, value in loaded.items()] == [("True", "True"), ("2", "2")]
+    assert [repr(key) for key in calls[0]] == ["True", "2"]
+    assert (len(calls), await load.cache_contains(1)) == (1, False)
+
+
+async def test_a_dict_has_no_keys_that_cannot_be_hashed(cache: FastCache) -> None:
+    """Who asks for one is told so, and nobody else is; with custom_params_encoder= a list may be asked for anything."""
+
+    @cache.memoize_many
+    async def load(keys: list[Any]) -> dict[Any, Any]:
+        return {key: key for key in keys}
+
+    @cache.memoize_many(custom_params_encoder=itemgetter(1))
+    async def as_list(keys: list[Any]) -> list[Any]:
+        return [key[1] for key in keys]
+
+    refused, other, loaded = await asyncio.gather(load.one([1]), load([[2]]), load([3]), return_exceptions=True)
+    for error in (refused, other):
+        assert isinstance(error, UserError)
+        assert "hashable" in str(error)
+    assert loaded == {3: 3}
+    assert await as_list([[object(), 1], [object(), 2]]) == [1, 2]
 
 
 # --- batches ------------------------------------------------------------------------------------------------------
@@ -442,6 +550,46 @@ async def test_a_circle_through_another_function_is_refused(cache: FastCache) ->
         await asyncio.gather(load([1, 2]), other())
 
 
+async def test_who_leaves_an_open_batch_leaves_it_to_the_others(
+    cache: FastCache, clock: ManualClock, source: Loader
+) -> None:
+    """Cancelled in the window, a caller takes his own keys with him; the call is made for the rest."""
+
+    @cache.memoize_many(window=5)
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    leaver, stayer = asyncio.create_task(load([1, 2])), asyncio.create_task(load([2, 3]))
+    await settle()
+    leaver.cancel()
+    await settle()
+    clock.advance(5)
+    assert await stayer == {2: 4, 3: 9}
+    assert source.calls == [[2, 3]]
+
+
+async def test_cancelled_while_hits_are_decoded(cache: FastCache) -> None:
+    """A load that is cancelled before it waits for what it computes has begun none of that."""
+    start = 10
+
+    async def decode(stored: int) -> int:
+        await asyncio.sleep(0)
+        return stored
+
+    @cache.memoize_many(custom_result_encoder=abs, custom_result_decoder=decode)
+    async def load(keys: list[int]) -> dict[int, int]:
+        return {key: key for key in keys}
+
+    async def one_run() -> dict[int, int]:
+        return await load([start, 1, 2])
+
+    await load([1, 2])
+    async for _ in cancel_sweep(one_run):
+        start += 1
+        gc.collect()  # a coroutine that nobody awaits warns, and a warning is an error
+    assert await load([1, 2]) == {1: 1, 2: 2}
+
+
 # --- options and switches -----------------------------------------------------------------------------------------
 
 
@@ -510,6 +658,151 @@ async def test_switches(cache: FastCache, source: Loader) -> None:
     assert source.calls == [[1, 2], [1], [1], [1, 2]]
 
 
+async def test_read_only_stores_nothing(cache: FastCache, source: Loader) -> None:
+    """Inside read_only() what is stored is served, and what is computed is stored by neither form of a call."""
+
+    @cache.memoize_many
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    await load([1])
+    with read_only():
+        assert await load([1, 2]) == {1: 1, 2: 4}
+        assert await load.one(2) == 4
+    assert source.calls == [[1], [2], [2]]
+    assert (await load.cache_contains(1), await load.cache_contains(2)) == (True, False)
+
+
+async def test_other_options_for_one_call(cache: FastCache, clock: ManualClock, source: Loader) -> None:
+    """cache_with() changes how keys are kept in one call; keys, entries and calls under way are the same."""
+
+    @cache.memoize_many(ttl=100, window=1)
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    brief = load.cache_with(ttl=5)
+    both = asyncio.gather(brief([1, 2]), load([3]), brief.one(4))
+    await settle()
+    clock.advance(1)
+    assert await both == [{1: 1, 2: 4}, {3: 9}, 16]
+    assert [sorted(call) for call in source.calls] == [[1, 2, 3, 4]]
+    assert brief.cache_key(1) == load.cache_key(1)
+    clock.advance(5)
+    assert [await load.cache_contains(key) for key in (1, 2, 3, 4)] == [False, False, True, False]
+    assert await brief.cache_set(0, 7)
+    assert await brief.cache_with(idle=1).cache_set(0, 8)
+    clock.advance(1)
+    assert (await load.cache_contains(7), await brief.cache_with(idle=1).cache_contains(8)) == (True, False)
+    for refused in ({"window": 1}, {"ttl": -1}, {"tags": "t"}):
+        with pytest.raises(ConfigurationError, match=next(iter(refused))):
+            load.cache_with(**refused)
+
+
+async def test_flights_are_of_a_process(tmp_path: Path, source: Loader) -> None:
+    """Where a disk tier would offer one flight for each host, many keys and streams do not take it, for no call."""
+    async with FastCache(DiskTier(tmp_path)) as cache:
+
+        @cache.memoize_many
+        async def load(keys: list[int]) -> dict[int, int]:
+            return await source(keys)
+
+        @cache.memoize
+        async def stream() -> AsyncGenerator[int, None]:
+            yield 1
+
+        for change in (load.cache_with, stream.cache_with):
+            with pytest.raises(ConfigurationError, match="flight"):
+                change(flight="host")
+        assert await load.cache_with(flight="process")([1]) == {1: 1}
+
+
+async def test_each_is_looked_for_by_his_own_options(tmp_path: Path, source: Loader) -> None:
+    """Callers with different codecs that look into a tier in the same moment each find what they have stored."""
+    disk = DiskTier(tmp_path)
+    disk._shelf.read_warm = lambda key: None  # type: ignore[method-assign]  # as where the kernel cannot be asked
+    async with FastCache(disk) as cache:
+
+        @cache.memoize_many
+        async def load(keys: list[int]) -> dict[int, int]:
+            return await source(keys)
+
+        as_json = load.cache_with(codec="json")
+        for _ in range(2):
+            loaded = list(await asyncio.gather(load.one(1), as_json.one(2), load.one(3)))
+            assert loaded == [1, 4, 9]
+        assert sorted(source.calls[0]) == [1, 2, 3]
+        assert len(source.calls) == 1
+
+
+async def test_limits_of_time_are_about_each_caller(cache: FastCache, clock: ManualClock, source: Loader) -> None:
+    """A caller who times out leaves the call to others, or to the background, where it is stored."""
+
+    @cache.memoize_many(ttl=100, timeout=5, finish_in_background=True)
+    async def load(keys: list[int]) -> dict[int, int]:
+        return await source(keys)
+
+    source.close()
+    patient, hasty = asyncio.create_task(load.cache_with(timeout=50)([1, 2])), asyncio.create_task(load([2, 3]))
+    await settle()
+    clock.advance(6)
+    with pytest.raises(ComputeTimeoutError):
+        await hasty
+    source.gate.open()
+    assert await patient == {1: 1, 2: 4}
+    await settle()
+    assert await load([1, 2, 3]) == {1: 1, 2: 4, 3: 9}
+    assert source.calls == [[1, 2, 3]]
+
+
+async def test_stale_results_stand_in_for_a_failing_call(cache: FastCache, clock: ManualClock, source: Loader) -> None:
+    """With ``stale_on_error=`` a key that had a result keeps it; one that had none fails."""
+    fails = False
+
+    @cache.memoize_many(ttl=10, stale_on_error=100)
+    async def load(keys: list[int]) -> dict[int, int]:
+        if fails:
+            raise OSError
+        return await source(keys)
+
+    await load([1, 2])
+    clock.advance(11)
+    fails = True
+    assert await load([1, 2]) == {1: 1, 2: 4}
+    with pytest.raises(OSError, match=r"^$"):
+        await load([2, 3])
+
+
+async def test_plain_threads_and_loops_at_once(tmp_path: Path) -> None:
+    """Each key is computed once for all threads, with a loop or without, and the limit holds over all of them."""
+    running, most, asked = 0, 0, list[int]()
+    mutex = threading.Lock()
+
+    async with FastCache(MemoryTier(), DiskTier(tmp_path)) as cache:
+
+        @cache.memoize_many(max_batch=7, max_concurrency=2)
+        def load(keys: list[int]) -> dict[int, int]:
+            nonlocal running, most
+            with mutex:
+                running += 1
+                most = max(most, running)
+                asked.extend(keys)
+            found = {key: -key for key in keys}
+            with mutex:
+                running -= 1
+            return found
+
+        def in_other_loop() -> dict[int, int]:
+            return asyncio.run(load.aio(range(40)))
+
+        def in_no_loop() -> dict[int, int]:
+            return load(range(40))
+
+        threads = [asyncio.to_thread(run) for run in (in_other_loop, in_no_loop) * 2]
+        assert await asyncio.gather(load.aio(range(40)), *threads) == [{key: -key for key in range(40)}] * 5
+        assert sorted(asked) == list(range(40))
+        assert most <= 2
+
+
 async def test_as_a_whole_and_by_key_are_two_key_spaces(cache: FastCache) -> None:
     """A function memoized as a whole does not meet its own results by key."""
 
@@ -549,6 +842,7 @@ def test_what_cannot_be_is_refused_at_decoration(cache: FastCache) -> None:
     refused: tuple[dict[str, Any], ...] = (
         *({"max_batch": 0}, {"max_batch": True}, {"window": -1}),
         *({"flight": "host"}, {"no_option": 1}, {"max_concurrency": 0}),
+        *({"as_list": "no"}, {"as_list": 1}, {"window": float("inf")}),
     )
     for options in refused:
         with pytest.raises(ConfigurationError):
@@ -556,6 +850,43 @@ def test_what_cannot_be_is_refused_at_decoration(cache: FastCache) -> None:
     function: Any = two
     with pytest.raises(ConfigurationError, match="one argument"):
         cache.memoize_many(function)
+
+
+def test_generators_are_refused(cache: FastCache) -> None:
+    """A function that yields does not say for which key: a dict or a list does."""
+
+    async def several(keys: list[int]) -> AsyncGenerator[int, None]:
+        yield 1
+
+    def plain(keys: list[int]) -> Generator[int]:
+        yield 1
+
+    for function in (several, plain):
+        wrong: Any = function
+        with pytest.raises(UserError, match="generator function"):
+            cache.memoize_many(wrong)
+
+
+async def test_objects_that_are_called(cache: FastCache, source: Loader) -> None:
+    """An object with an async ``__call__`` is a coroutine function; a plain one that returns a coroutine is told so."""
+
+    class Source:
+        def __cache_key__(self) -> str:
+            return "source"
+
+        async def __call__(self, keys: list[int]) -> dict[int, int]:
+            return await source(keys)
+
+    load = cache.memoize_many(Source())
+    assert await load([1, 2]) == {1: 1, 2: 4}
+
+    def lazy(keys: list[int]) -> Any:
+        return source(keys)
+
+    wrong: Any = cache.memoize_many(lazy)
+    with pytest.raises(CustomResultEncoderRequiredError, match="coroutine"):
+        await wrong.aio([1])
+    gc.collect()  # it was closed, or it would warn now
 
 
 async def test_a_key_that_cannot_be_one_is_refused(cache: FastCache) -> None:
@@ -649,6 +980,15 @@ async def test_set_many_stores_what_can_be_stored(tmp_path: Path) -> None:
         with pytest.raises(ValueEncodingError):
             await cache.set_many({"a": 1, "bad": lambda: 0, "b": 2})
         assert sorted(await cache.get_many(["a", "bad", "b"])) == ["a", "b"]
+
+
+async def test_set_many_of_workers_who_agree_stores_what_can_be_stored(tmp_path: Path) -> None:
+    """In a deterministic cache too, the first value that cannot be encoded is an error when the others are stored."""
+    async with DeterministicCache(MemoryTier(), DiskTier(tmp_path), dump_on_close=False) as cache:
+        with pytest.raises(CustomResultEncoderRequiredError):
+            await cache.set_many({"a": 1, "bad": lambda: 0, "b": 2})
+        assert await cache.set_many({"a": 3, "c": 4}) == 1
+        assert {key: hit.value for key, hit in (await cache.get_many("abc")).items()} == {"a": 1, "b": 2, "c": 4}
 
 
 async def test_get_many_under_switches(cache: FastCache) -> None:

@@ -542,8 +542,16 @@ async def test_a_weigher_that_returns_nonsense(tmp_path: Path) -> None:
         with cache.events.capture() as events:
             assert [await f(1), await f(1)] == [1, 1]
         failed = [event for event in events if isinstance(event, TierEvent) and event.outcome == "failed"]
-        assert {event.reason for event in failed} == {"ConfigurationError"}
+        assert {(event.tier, event.reason) for event in failed} == {("memory", "ConfigurationError")}
         assert f.cache_info().computed == 1
+        failures = cache.statistics().tiers[0].failures
+        assert await f.cache_set(5, 1)
+        assert await cache.get_or_set("key", lambda: 3) == 3
+        assert await cache.set_many({"one": 1, "two": 2}) == 2
+        assert {key: hit.value for key, hit in (await cache.get_many(["one", "two"])).items()} == {"one": 1, "two": 2}
+        assert cache.statistics().tiers[0].failures >= failures + 4
+    async with FastCache(MemoryTier(max_bytes=10, weigher=nonsense)) as alone:
+        assert await alone.set_many({"one": 1}) == 0
 
 
 async def test_read_only(memoized: Any, source: Source) -> None:

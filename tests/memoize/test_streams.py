@@ -159,6 +159,8 @@ async def test_methods(cache: FastCache) -> None:
     assert [letter async for letter in letters(1)] == [letter async for letter in letters(1)] == ["0"]
     assert runs == [2, 1]
     assert await Source().numbers.cache_contains(2) is True
+    assert await collect(Source().numbers.cache_with(ttl=5)(3)) == await collect(Source().numbers(3)) == [0, 1, 2]
+    assert runs == [2, 1, 3]
 
 
 async def test_record_and_replay(cache: FastCache, tape: Tape) -> None:
@@ -197,6 +199,30 @@ async def test_switches(cache: FastCache, tape: Tape) -> None:
     with recompute():
         assert await collect(numbers(2)) == [4, 5]
     assert await collect(numbers(2)) == [4, 5]
+
+
+async def test_other_options_for_one_stream(cache: FastCache, clock: ManualClock, tape: Tape) -> None:
+    """cache_with() gives a stream that is kept otherwise, with the same key; what means nothing for one is refused."""
+
+    @cache.memoize(ttl=100)
+    async def numbers(count: int) -> AsyncGenerator[int, None]:
+        async for number in tape(count):
+            yield number
+
+    brief = numbers.cache_with(ttl=5)
+    assert inspect.isasyncgenfunction(brief)
+    assert await collect(brief(2)) == await collect(numbers(2)) == [0, 1]
+    assert brief.cache_key(2) == numbers.cache_key(2)
+    clock.advance(5)
+    assert await numbers.cache_contains(2) is False
+    assert await collect(numbers(2)) == await collect(brief(2)) == [0, 1]
+    assert tape.runs == 2
+    clock.advance(6)
+    assert await brief.cache_contains(2) is True
+    refused: tuple[dict[str, Any], ...] = ({"timeout": 1}, {"idle": 1}, {"flight": "host"}, {"tags": "t"}, {"ttl": -1})
+    for options in refused:
+        with pytest.raises(ConfigurationError, match=next(iter(options))):
+            numbers.cache_with(**options)
 
 
 async def test_private_chunks(cache: FastCache) -> None:

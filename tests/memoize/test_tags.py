@@ -553,18 +553,3 @@ async def test_many_values_hear_of_it(tmp_path: Path, tiers: str) -> None:
         assert set(await cache.get_many(range(6))) == {1, 3, 5}
         assert await cache.set_many({0: "new"}) == 1
         assert set(await cache.get_many(range(6))) == {0, 1, 3, 5}
-
-
-async def test_streams_and_functions_over_many_keys_have_no_tags() -> None:
-    """Where tags are not carried yet they are refused at decoration."""
-    cache = FastCache()
-
-    async def stream(n: int) -> Any:
-        yield n
-
-    async def many(keys: list[int]) -> dict[int, int]:
-        return {}
-
-    for decorate in (lambda: cache.memoize(tags="t")(stream), lambda: cache.memoize_many(tags="t")(many)):
-        with pytest.raises(ConfigurationError, match="tags"):
-            decorate()

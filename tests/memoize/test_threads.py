@@ -149,6 +149,57 @@ async def test_a12_a_sync_call_on_a_loop_whose_task_computes_the_same(cache: Fas
     assert await leader == "made"
 
 
+@pytest.mark.parametrize("first", ["the thread waits", "the loop calls"])
+def test_a12_a_sync_call_over_a_thread_that_waits_for_its_loop_is_refused(cache: FastCache, first: str) -> None:
+    """A12: a plain function over an async one deadlocks with the loop that runs that; whoever comes last is told at once."""
+    started, called, release = threading.Event(), threading.Event(), threading.Event()
+
+    @cache.memoize(version=1)
+    async def inner() -> str:
+        await asyncio.to_thread(release.wait, 10)
+        return "made"
+
+    @cache.memoize(version=1)
+    def outer() -> str:
+        started.set()
+        assert called.wait(10)
+        return inner.sync()
+
+    def go_on() -> None:
+        wait_until(lambda: in_flight(cache) == 3)  # the loop's own call among them
+        called.set()
+
+    async def main() -> list[BaseException | str]:
+        leader = asyncio.create_task(inner())
+        thread = asyncio.create_task(asyncio.to_thread(outer))
+        await asyncio.to_thread(started.wait, 10)
+        if first == "the thread waits":
+            called.set()
+            while in_flight(cache) < 3:
+                await asyncio.sleep(0)
+        else:
+            threading.Thread(target=go_on).start()
+        results: list[BaseException | str] = []
+        try:
+            results.append(outer())
+        except BridgeError as error:
+            results.append(error)
+        release.set()
+        return [*results, *await asyncio.gather(thread, leader, return_exceptions=True)]
+
+    outcome: list[list[BaseException | str]] = []
+    # A daemon: nothing could end it if it hung.
+    running = threading.Thread(target=lambda: outcome.append(asyncio.run(main())), daemon=True)
+    running.start()
+    running.join(5)
+    release.set()
+    (results,) = outcome
+    here = BridgeError if first == "the loop calls" else str
+    assert [type(result) for result in results] == [BridgeError, here, str]
+    assert in_flight(cache) == 0
+    assert outer() == "made"
+
+
 def test_a7_sync_recursion_is_refused(cache: FastCache) -> None:
     """A7: a plain function that asks for its own result gets an error at once."""
 

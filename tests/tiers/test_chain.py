@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 
 from acache.codecs import Codec
+from acache.events import TierEvent
 from acache.exceptions import ConfigurationError
 from acache.testing import FaultyTier
 from acache.tiers import ChainTier, MemoryTier, Tier
 from acache.types import Entry, Key, Written
+from tests.intruder import at_every_call
 
 KEY = Key("a" * 64)
 
@@ -202,3 +207,57 @@ async def test_keys_of_all_tiers_are_listed_once() -> None:
     await disk.set("below", 2)
     keys = chain.keys()
     assert len([key async for key in keys]) == 2
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_a10_a_reader_is_finalized_in_the_middle_of_a_step(others: int) -> None:
+    """A10: readers of one key may end in the middle of each other's beginning and end; a change of the key ends all."""
+
+    def prepare() -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
+        chain = ChainTier(MemoryTier())
+        readers: list[AbstractContextManager[Any]] = [chain.watching(KEY) for _ in range(others)]
+        for reader in readers:
+            reader.__enter__()
+
+        def step() -> None:
+            with chain.watching(KEY) as watch:
+                assert watch.fresh
+                chain._end_watches(KEY)
+                assert not watch.fresh
+
+        def intrude() -> None:
+            for reader in readers:
+                reader.__exit__(None, None, None)
+            readers.clear()
+
+        def check() -> None:
+            intrude()
+            assert chain._watches == {}
+
+        return step, intrude, check
+
+    assert at_every_call(prepare) > 5
+
+
+def test_a_sink_runs_under_no_lock_of_the_chain() -> None:
+    """No lock is held while user code runs: who hears of an eviction that a fill caused may wait for another reader."""
+    memory, below = MemoryTier(max_entries=1), MemoryTier()
+    below.reach = 0
+    chain = ChainTier(memory, below)
+    below.put(KEY, entry("below"), replace=True)
+    memory.put(Key("b" * 64), entry("evicted"), replace=True)
+    free: list[bool] = []
+
+    def listen(event: object) -> None:
+        if not isinstance(event, TierEvent) or event.operation != "evict":
+            return
+        with ThreadPoolExecutor(1) as pool:
+            taken = pool.submit(chain._mutex.acquire, blocking=False).result(5)
+            free.append(taken)
+            if taken:
+                pool.submit(chain._mutex.release).result(5)
+
+    chain.events.subscribe(listen)
+    assert chain.find_now(KEY) is not None
+    assert memory.node(KEY) is not None
+    assert free == [True]

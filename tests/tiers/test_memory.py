@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import random
 import sys
 import threading
 import weakref
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from acache.events import Event, TierEvent
 from acache.exceptions import ConfigurationError
 from acache.testing import ManualClock
-from acache.tiers import MemoryTier
+from acache.tiers import DiskTier, MemoryTier
 from acache.tiers.eviction import DEAD, POLICIES, Node, Policy, SecondChance, Sieve
-from acache.tiers.memory import estimate_size
+from acache.tiers.sizing import estimate_size
 from acache.types import Entry, Hit, Key, Written
+from tests.intruder import at_every_call
 
 
 def key(n: int) -> Key:
@@ -364,6 +370,7 @@ async def test_a_weigher_that_returns_nonsense_is_named(weight: Any) -> None:
             await tier.set(name, "new")
     with pytest.raises(ConfigurationError, match="weigher"):
         await tier.insert("inserted", "new")
+    assert tier.statistics().failures == 3
     assert [await tier.get(name) for name in ("set", "new", "inserted")] == [None, None, Hit("old")]
     check(tier)
 
@@ -418,11 +425,34 @@ def test_every_policy_keeps_the_limits(policy: Any) -> None:
     assert gone == set(tier._nodes)
 
 
+@pytest.mark.parametrize("tier", [MemoryTier, partial(DiskTier, "/nowhere")])
 @pytest.mark.parametrize("option", ["max_entries", "max_bytes"])
-def test_a_limit_is_positive(option: str) -> None:
-    """A limit of zero is refused, and the option named."""
-    with pytest.raises(ConfigurationError, match=option):
-        MemoryTier(**{option: 0})  # type: ignore[arg-type] # which of them is the parameter
+@pytest.mark.parametrize("limit", [0, -5, "5", "secret", 1.5, float("nan"), float("inf"), True, False, [], b"7", 2.0])
+def test_a_limit_is_a_positive_integer(tier: Any, option: str, limit: Any) -> None:
+    """Anything else is refused at once: the option is named, what to do is said, and the value is not shown."""
+    with pytest.raises(ConfigurationError, match=rf"^{option}: a limit is .*; use None for no limit$") as caught:
+        tier(**{option: limit})
+    assert "secret" not in str(caught.value)
+
+
+def test_integers_of_other_types_are_limits() -> None:
+    """What can be an index is an integer."""
+    assert MemoryTier(np.int64(5), np.uint8(7)).max_entries == 5  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - the rule
+
+
+@pytest.mark.parametrize("weigher", [5, "len", [len]])
+def test_a_weigher_is_a_function(weigher: Any) -> None:
+    """One that cannot be called is refused before anything is stored."""
+    with pytest.raises(ConfigurationError, match=r"^weigher: give a function"):
+        MemoryTier(max_bytes=5, weigher=weigher)
+
+
+@pytest.mark.parametrize("policy", [None, 5, ["lru"], b"lru", "LRU"])
+def test_a_policy_is_a_name(policy: Any, tmp_path: Path) -> None:
+    """Whatever is no name of a policy is refused as an unknown one, by both tiers."""
+    for make in (MemoryTier, partial(DiskTier, tmp_path)):
+        with pytest.raises(ConfigurationError, match=r"^policy: unknown.*known policies: "):
+            make(policy=policy)
 
 
 def test_sizes_follow_containers_and_survive_circles() -> None:
@@ -442,3 +472,113 @@ def test_sizes_follow_containers_and_survive_circles() -> None:
 
     assert estimate_size(Holder()) > 5_000
     assert estimate_size(Holder) > 0
+
+
+def discard(tier: MemoryTier, doomed: Key) -> None:
+    """Take out what is there now, as who found it dead."""
+    node = tier.node(doomed)
+    if node is not None and node.entry is not None:
+        tier.discard(doomed, node.entry)
+
+
+#: What a finalizer may do to a tier with the keys 0 to 3, of which 3 is the newest and 0 has a deadline; what else may be going on.
+CHANGES: dict[str, Callable[[MemoryTier], object]] = {
+    "put": lambda tier: tier.put(key(9), entry("new"), replace=False),
+    "put over": lambda tier: tier.put(key(1), entry("new"), replace=True),
+    "put with a deadline": lambda tier: tier.put(key(9), entry("new", 1e12), replace=True),
+    "forget": lambda tier: tier.forget(key(1)),
+    "forget the newest": lambda tier: tier.forget(key(3)),
+    "forget all": lambda tier: [tier.forget(each) for each in list(tier._nodes)],
+    "discard": lambda tier: discard(tier, key(2)),
+    "expire": lambda tier: tier.peek(key(0)),
+    "clear": lambda tier: run(tier.clear()),
+    "count": lambda tier: tier.population(key(0)),
+}
+
+
+def run(coroutine: Any) -> None:
+    """Run what never waits."""
+    with contextlib.suppress(StopIteration):
+        coroutine.send(None)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a10_finalizers_change_a_tier_in_the_middle_of_a_change(change: str, policy: Any) -> None:
+    """A10: a finalizer may change a tier at any moment, in the thread that is changing it; then all is whole, and what it forgot gone."""
+    for intrusion in CHANGES:
+        assert at_every_call(lambda intrusion=intrusion: prepared(policy, change, intrusion)) > 1  # type: ignore[misc]
+
+
+def prepared(
+    policy: Any, change: str, intrusion: str
+) -> tuple[Callable[[], object], Callable[[], object], Callable[[], object]]:
+    """Make a full tier, a change of it, another one to come in the middle, and a look at what they leave."""
+    clock = ManualClock()
+    tier = MemoryTier(max_entries=4, policy=policy, clock=clock)
+    for n in range(4):
+        tier.put(key(n), entry(n, clock.wall() + 1 if n == 0 else None), replace=True)
+    tier.population(key(0))
+    tier.peek(key(2))
+    clock.advance(5)
+    doomed = tier.node(key(1))
+    assert doomed is not None
+    done = [change]
+
+    def intrude() -> None:
+        done.append(intrusion)
+        CHANGES[intrusion](tier)
+
+    def check() -> None:
+        check_any(tier)
+        assert "forget" not in done or not doomed.live
+        for n in range(20, 30):
+            tier.put(key(n), entry(n), replace=True)
+        check_any(tier)
+        assert len(tier) == 4
+
+    return lambda: CHANGES[change](tier), intrude, check
+
+
+def check_any(tier: MemoryTier) -> None:
+    """Check what holds for every policy, and for those of one queue their links."""
+    if isinstance(tier._queue, (Sieve, SecondChance)):
+        check(tier)
+    assert not tier._changing
+    assert tier._late == []
+    assert all(node.live for node in tier._nodes.values())
+    assert len(tier) <= 4
+    assert isinstance(tier._queue, (Sieve, SecondChance)) or len(tier._queue) == len(tier)  # type: ignore[arg-type]
+    prefix = key(0)[:20]
+    assert tier.population(prefix) == sum(each.startswith(prefix) for each in tier._nodes)
+
+
+def test_a_value_that_puts_another_in_its_own_place_when_it_goes() -> None:
+    """A finalizer that runs while its value is replaced does not get in between."""
+    tier = MemoryTier(max_entries=4)
+
+    class Stubborn:
+        def __del__(self) -> None:
+            tier.put(key(0), entry("again"), replace=True)
+
+    tier.put(key(0), entry(Stubborn()), replace=True)
+    tier.put(key(0), entry("new"), replace=True)
+    check(tier)
+
+
+def test_what_is_put_off_is_told_once() -> None:
+    """Who listens hears of what a finalizer took out in the middle of a change."""
+    tier = MemoryTier(max_entries=4)
+
+    class Farewell:
+        def __del__(self) -> None:
+            assert tier.forget(key(1))
+            assert tier._nodes[key(1)].value is None
+            assert not tier.forget(key(1))
+
+    tier.put(key(0), entry(Farewell()), replace=True)
+    tier.put(key(1), entry("other"), replace=True)
+    with tier.events.capture() as events:
+        tier.put(key(0), entry("new"), replace=True)
+    assert removals(events) == [("remove", key(0), "replaced"), ("remove", key(1), "invalidated")]
+    check(tier)

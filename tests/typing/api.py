@@ -240,6 +240,8 @@ async def check_many() -> None:
     assert_type(load_sync([1]), dict[int, bytes])
     assert_type(load_sync.one(1), bytes)
     assert_type(await load_sync.aio([1]), dict[int, bytes])
+    assert_type(await load.cache_with(ttl=5)([1]), dict[int, bytes])
+    assert_type(await load.cache_with(ttl=5).one(1), bytes)
     assert_type(await cache.get_many([1, 2]), dict[int, Hit[Any]])
     assert_type(await cache.set_many({1: 2}, ttl="1m"), int)
     await load(["a"])  # type: ignore[list-item]
@@ -275,6 +277,7 @@ async def check_streams() -> None:
     assert_type(await stream.cache_get(1), Hit[list[bytes]] | None)
     assert_type(await stream.cache_refresh(1), list[bytes])
     assert_type(await stream.cache_invalidate(1, name="y"), bool)
+    assert_type(stream.cache_with(ttl=5)(1), AsyncGenerator[bytes, None])
     stream("1")  # type: ignore[arg-type]
     stream()  # type: ignore[call-arg]
     Streams().lines("1")  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final, Self, final
 
@@ -70,6 +70,13 @@ class Bundle:
         of another codec; and :class:`~acache.exceptions.ValueDecodingError` if it cannot be decoded.
         """
         return await in_thread(self._opened().read, key, self._codec if codec is None else codec)
+
+    async def factors(self, key: Key) -> Mapping[str, str] | None:
+        """Return what the key of an entry was made of, by whatever codec it was dumped; ``None`` if there is no such entry.
+
+        Raises :class:`~acache.exceptions.EntryRejectedError` for damage.
+        """
+        return await in_thread(self._opened().factors, key)
 
     async def keys(self) -> AsyncIterator[Key]:
         """Iterate over the keys, in order. Raises :class:`~acache.exceptions.EntryRejectedError` for damage."""

@@ -20,7 +20,7 @@ from acache.engine.bundles.format import (
     pack_footer,
 )
 from acache.exceptions import KeyEncodingError
-from acache.keys import canonical
+from acache.keys import canonical_result
 from acache.types import Entry, Key
 
 __all__ = ("Frame", "frame_of", "lay_out", "value_digest")
@@ -39,11 +39,12 @@ class Frame(NamedTuple):
 def value_digest(value: object, codec: Codec) -> bytes:
     """Return the digest that says whether two values are the same result.
 
-    Equal values have one digest, by their canonical encoding. A value without one counts as what ``codec`` makes of it,
-    which may differ between equal objects. Raises :class:`~acache.exceptions.ValueEncodingError` if it has neither.
+    Values that consist of the same have one digest (:func:`~acache.keys.canonical_result`). A value of which that cannot be
+    said, because it cannot be taken apart, counts as what ``codec`` makes of it. Raises
+    :class:`~acache.exceptions.ValueEncodingError` if it has neither.
     """
     try:
-        return sha256(canonical(value)).digest()
+        return sha256(canonical_result(value)).digest()
     except KeyEncodingError:
         return sha256(codec.encode(value)).digest()
 

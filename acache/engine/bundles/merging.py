@@ -1,16 +1,19 @@
 """A dump, as a thread does it: what is new is merged with the bundle that is there, and takes its place at once or not at all.
 
 Old frames are copied as they are, each verified on the way: a bundle with damage is never replaced by one that hides it.
-Only digests are compared, so nothing old is decoded.
+Only digests and times are compared, so nothing old is decoded.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import NamedTuple
 
 from acache.codecs import Codec, Signer
@@ -29,13 +32,19 @@ __all__ = ("Job", "merge")
 
 
 class Job(NamedTuple):
-    """What to dump, where, and how. ``path`` is absolute."""
+    """What to dump, where, and how. ``path`` is absolute, ``now`` the wall clock; ``codecs`` are those that are not ``codec``."""
 
     files: FileSystem
     path: str
     pairs: list[tuple[Key, Entry]]
     codec: Codec
     signer: Signer | None
+    now: float
+    codecs: Mapping[Key, Codec] = MappingProxyType({})
+
+    def codec_of(self, key: Key) -> Codec:
+        """Return what the entry under ``key`` is encoded with."""
+        return self.codecs.get(key, self.codec)
 
     @property
     def name(self) -> str:
@@ -44,10 +53,23 @@ class Job(NamedTuple):
 
 
 class _Fresh(NamedTuple):
-    """An entry that the bundle does not have; ``value`` is the digest of its value."""
+    """An entry that the bundle does not have, or not any more; ``value`` is the digest of its value."""
 
     entry: Entry
     value: bytes
+
+    @property
+    def expires(self) -> float:
+        """When it expires; infinity for never."""
+        return math.inf if self.entry.expires is None else self.entry.expires
+
+
+class _Stored(NamedTuple):
+    """An entry that the bundle has; ``value`` is the digest of its value, and ``expires`` not verified yet."""
+
+    value: bytes
+    expires: float
+    verify: Callable[[], None]
 
 
 def merge(job: Job) -> str:
@@ -74,22 +96,34 @@ def _open_old(job: Job, home: int) -> AbstractContextManager[Reader | None]:
 
 
 def _choose(job: Job, old: Reader | None) -> dict[Key, _Fresh]:
-    """Return what is new, in the order of the keys. Of entries with one key and one value the first stays."""
+    """Return what is new, in the order of the keys.
+
+    Of entries with one key and one value the one stays that expires later, or else the first. One that has expired is
+    absent: it would contradict for ever what the workers have agreed on since.
+    """
     fresh: dict[Key, _Fresh] = {}
     for key, entry in sorted(job.pairs, key=itemgetter(0)):
-        value = value_digest(entry.value, job.codec)
-        there = fresh.get(key) or (None if old is None else old.find(key))
-        if there is None:
-            fresh[key] = _Fresh(entry, value)
-        elif there.value != value:
+        new = _Fresh(entry, value_digest(entry.value, job.codec_of(key)))
+        there = fresh.get(key) or (None if old is None else _stored(old, key))
+        if there is None or there.expires <= job.now or (there.value == new.value and there.expires < new.expires):
+            if isinstance(there, _Stored):
+                there.verify()
+            fresh[key] = new
+        elif there.value != new.value:
             raise DeterministicCachingIMCDumpConflictError(key)
     return fresh
 
 
+def _stored(old: Reader, key: Key) -> _Stored | None:
+    record = old.find(key)
+    return None if record is None else _Stored(record.value, old.expires(record), partial(old.verify, record))
+
+
 def _frames(job: Job, old: Reader | None, fresh: dict[Key, _Fresh]) -> Iterator[Frame]:
     """Yield what the new bundle holds, in the order of the keys, each made when it is asked for."""
-    kept = () if old is None else map(old.frame, old.records())
-    added = (frame_of(key, entry, value, job.codec) for key, (entry, value) in fresh.items())
+    replaced = {bytes.fromhex(key) for key in fresh}
+    kept = () if old is None else (old.frame(record) for record in old.records() if record.key not in replaced)
+    added = (frame_of(key, entry, value, job.codec_of(key)) for key, (entry, value) in fresh.items())
     return heapq.merge(kept, added, key=attrgetter("key"))
 
 

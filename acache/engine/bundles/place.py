@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 from acache.exceptions import ConfigurationError
 from acache.files import FileSystem
@@ -17,7 +18,9 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
     Raises :class:`~acache.exceptions.ConfigurationError` for a path that names no file.
     """
-    text = os.fspath(path)
+    text = _text(path)
+    if text is None:
+        raise ConfigurationError("path", f"expected the path of a bundle, not {type(path).__name__}")
     if not os.path.basename(text) or "\0" in text:  # noqa: PTH119 - paths are texts here
         raise ConfigurationError("path", "expected the path of a bundle, which is a file")
     return os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - as above
@@ -40,3 +43,8 @@ def open_home(files: FileSystem, path: str) -> Handle:
 def check_home(files: FileSystem, path: str) -> None:
     """Raise what :func:`open_home` raises."""
     open_home(files, path).close()
+
+
+def _text(path: object) -> str | None:
+    given = cast("object", path.__fspath__()) if isinstance(path, os.PathLike) else path
+    return given if isinstance(given, str) else None

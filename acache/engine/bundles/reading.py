@@ -6,15 +6,25 @@ and verifies each page once.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self, final
 
-from acache.codecs import Codec, Signer, decode_frame
+from acache.codecs import (
+    HEADER_SIZE,
+    MAX_META,
+    Codec,
+    FrameHeader,
+    Signer,
+    decode_frame,
+    read_header,
+    unpack_meta,
+)
 from acache.engine.bundles.format import (
     DIGEST_SIZE,
     FOOTER_SIZE,
@@ -128,6 +138,27 @@ class Reader:
         if frame[-DIGEST_SIZE:] != record.seal:
             raise EntryRejectedError("corrupt")
         return decode_frame(frame, key, codec=codec, version_digest=VERSION)
+
+    def factors(self, key: Key) -> Mapping[str, str] | None:
+        """Return what the entry under ``key`` says its key was made of. Not verified: enough to explain with."""
+        record = self.find(key)
+        if record is None:
+            return None
+        size = self._header(record).meta_size
+        return unpack_meta(self._read(record.offset + HEADER_SIZE, min(size, MAX_META)), "pickle").factors
+
+    def expires(self, record: Record) -> float:
+        """Return when an entry expires; infinity for never. Not verified: :meth:`verify` before it gives way to another."""
+        expires = self._header(record).expires
+        return math.inf if math.isnan(expires) else expires
+
+    def verify(self, record: Record) -> None:
+        """Raise for an entry that is not what was stored."""
+        for _ in self._copy(record):
+            pass
+
+    def _header(self, record: Record) -> FrameHeader:
+        return read_header(self._read(record.offset, min(record.size, HEADER_SIZE)))
 
     def find(self, key: Key) -> Record | None:
         """Return where the entry under ``key`` is, if there is one."""

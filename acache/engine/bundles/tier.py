@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import final
 
@@ -12,6 +12,7 @@ from acache.codecs import Codec, Signer
 from acache.config import settings
 from acache.engine.bundles import Bundle
 from acache.engine.bundles.place import absolute
+from acache.engine.usage import Usage
 from acache.exceptions import ConfigurationError
 from acache.locks import BLOCKING, Lock, acquire_lock
 from acache.tiers import Tier
@@ -24,14 +25,20 @@ __all__ = ("BundleTier",)
 class BundleTier(Tier):
     """Serve the entries of loaded bundles, in the order in which they were loaded.
 
-    The bundle that ``ACACHE_PRE_POPULATE_DETERMINISTIC_CACHE`` names is opened at the first use. A damaged entry is an error,
+    What this process has used by then, as ``usage`` says, and of no bundle, goes before what is loaded. The bundle that ``ACACHE_PRE_POPULATE_DETERMINISTIC_CACHE`` names is opened at the first use. A damaged entry is an error,
     never a miss: what was loaded must not be replaced by anything else.
     """
 
     is_read_only = True
 
-    def __init__(self, *, signer: Signer | None = None, name: str = "bundle", clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, usage: Usage, *, signer: Signer | None = None, name: str = "bundle", clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         super().__init__(name=name, clock=clock, on_corrupt="raise")
+        self._usage = usage
+        #: What was found in a bundle, and what is not looked for in any.
+        self._served: set[Key] = set()
+        self._passed_over: set[Key] = set()
         self._signer = signer
         self._named: Path | None = None
         #: By the path they were loaded from; closed ones are opened again.
@@ -45,7 +52,9 @@ class BundleTier(Tier):
         """Open the bundle ``path``. Raises as :meth:`Bundle.open`."""
         place = Path(absolute(path))
         async with acquire_lock(self._opening, BLOCKING):
-            self._bundles[place] = await Bundle.open(place, signer=self._signer)
+            bundle = await Bundle.open(place, signer=self._signer)
+            self._passed_over |= self._usage.uses().keys() - self._served
+            self._bundles[place] = bundle
 
     async def aclose(self) -> None:
         """Close the files; they are opened again at the next use."""
@@ -55,12 +64,18 @@ class BundleTier(Tier):
                 await bundle.aclose()
 
     async def _read(self, key: Key, codec: Codec | None) -> Entry | None:
-        await self._open_named()
-        for path in list(self._bundles):
-            bundle = self._bundles[path] or await self._reopen(path)
-            entry = await bundle.read(key, codec)
-            if entry is not None:
+        for path in await self._paths():
+            entry = None if key in self._passed_over else await (await self._bundle(path)).read(key, codec)
+            if entry is not None and self._is_live(entry):
+                self._served.add(key)
                 return entry
+        return None
+
+    async def _factors(self, key: Key) -> Mapping[str, str] | None:
+        for path in await self._paths():
+            factors = await (await self._bundle(path)).factors(key)
+            if factors is not None:
+                return factors
         return None
 
     def _read_now(self, key: Key, codec: Codec | None) -> Entry | Missing | None:
@@ -74,10 +89,20 @@ class BundleTier(Tier):
         return False
 
     async def _scan(self) -> AsyncGenerator[Key]:
-        await self._open_named()
-        for path in list(self._bundles):
-            async for key in (self._bundles[path] or await self._reopen(path)).keys():
+        for path in await self._paths():
+            async for key in (await self._bundle(path)).keys():
                 yield key
+
+    async def _paths(self) -> list[Path]:
+        await self._open_named()
+        return list(self._bundles)
+
+    async def _bundle(self, path: Path) -> Bundle:
+        bundle = self._bundles[path]
+        while bundle is None:  # closed, and opened again
+            await self.load(path)
+            bundle = self._bundles[path]
+        return bundle
 
     async def _open_named(self) -> None:
         """Open what the settings of this moment name."""
@@ -92,8 +117,3 @@ class BundleTier(Tier):
                 "ACACHE_PRE_POPULATE_DETERMINISTIC_CACHE", f"the bundle cannot be opened: {type(error).__name__}"
             ) from error
         self._named = path
-
-    async def _reopen(self, path: Path) -> Bundle:
-        await self.load(path)
-        bundle = self._bundles[path]
-        return bundle if bundle is not None else await self._reopen(path)

@@ -25,6 +25,6 @@ POLICIES: Final[Mapping[str, Callable[[], Policy]]] = MappingProxyType(
 
 def make_policy(name: str) -> Policy:
     """Make an empty policy; raise :class:`~acache.exceptions.ConfigurationError` for a name that is not known."""
-    if name not in POLICIES:
+    if name not in tuple(POLICIES):  # a tuple: what cannot be hashed is no name either
         raise ConfigurationError("policy", f"unknown; known policies: {', '.join(POLICIES)}")
     return POLICIES[name]()
