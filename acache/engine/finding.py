@@ -6,6 +6,7 @@ quarter of ``idle`` since that was last done, where other processes look.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, final
@@ -99,10 +100,9 @@ class Finder:
         entry.expires, entry.stale_at, entry.sliding = ends
         if memory is not None:
             memory.renew(call.key, entry)
-        if ends.stale_at is None or told is None:  # it was stored for ever, by a function that has no idle=
-            entry.told = ends.stale_at
-            return
-        is_due = call.stores and ends.stale_at - told >= idle * _PART
+        # What was stored by a function that has no idle= may be for ever where others look: they hear of the first use.
+        moved = math.inf if told is None or ends.stale_at is None else ends.stale_at - told
+        is_due = call.stores and moved >= idle * _PART
         entry.told = ends.stale_at if is_due else told
         if is_due and any(tier is not memory for tier in self._chain.tiers):
             self._background.start(partial(self._tell_use, call, entry), f"acache:touch {call.label}")

@@ -134,6 +134,7 @@ class Options:
             on_unencodable=_one_of("on_unencodable", on_unencodable, OnUnencodable, optional=False),
         )
         options._refuse_contradictions(label)
+        options._refuse_limits(label)
         return options
 
     @staticmethod
@@ -211,13 +212,17 @@ class Options:
             raise ConfigurationError("early_refresh", f"{label} has no ttl= to be earlier than")
         if timing.idle is not None and ends is not None and timing.idle >= ends:
             raise ConfigurationError("idle", f"{label}: it must be less than the ttl, or it never ends anything")
+
+    def _refuse_limits(self, label: str) -> None:
+        if not isinstance(self.finish_in_background, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
+            raise ConfigurationError("finish_in_background", f"{label} needs True or False")
         if self.finish_in_background and not self.has_limits:
             raise ConfigurationError("finish_in_background", f"{label} has no timeout= after which it could go on")
         if None not in {self.timeout, self.soft_timeout} and cast("float", self.soft_timeout) >= cast(
             "float", self.timeout
         ):
             raise ConfigurationError("soft_timeout", f"{label}: it must be less than the timeout")
-        if self.soft_timeout is not None and not timing.window:
+        if self.soft_timeout is not None and not self.timing.window:
             raise ConfigurationError(
                 "soft_timeout", f"{label} keeps no stale results to serve: give stale_ttl= or stale_on_error="
             )

@@ -119,6 +119,23 @@ async def test_a_fallback_is_not_used(memoized: Any, clock: ManualClock, source:
     assert await f() == 3
 
 
+async def test_what_was_stored_for_ever(cache: FastCache, clock: ManualClock, define: Define, source: Source) -> None:
+    """A result that was stored without idle= can be idle from its first use on by a function that has it."""
+
+    def body(n: int) -> int:
+        return source(n)
+
+    raw = define(body)
+    await cache.record(raw).aio(1)
+    f = cache.memoize(idle=10)(raw)
+    for _ in range(3):
+        clock.advance(9)
+        assert await f.aio(1) == 1
+        await refreshed(cache)
+    clock.advance(11)
+    assert await f.aio(1) == 2
+
+
 async def test_what_is_due_is_used(memoized: Any, cache: FastCache, clock: ManualClock, source: Source) -> None:
     """While refreshes fail, uses of what is there keep it."""
     f = memoized(idle=10, refresh_after=5)

@@ -123,6 +123,38 @@ async def test_a_run_that_finishes_in_the_background(cache: FastCache, clock: Ma
     assert slow.runs == 1
 
 
+async def test_a_run_of_an_invalidated_key_behind_its_caller(clock: ManualClock) -> None:
+    """A caller who times out when the key was invalidated meanwhile lets nobody else's run rest; an event tells of his."""
+    slow = Slow(FastCache(MemoryTier(clock=clock)), "async", timeout=1, finish_in_background=True)
+    slow.hold()
+    asked = asyncio.ensure_future(slow.ask())
+    await until(lambda: slow.runs == 1 and clock.sleepers == 1)
+    await slow.f.cache_invalidate(1)
+    with slow.cache.events.capture() as events:
+        clock.advance(1)
+        with pytest.raises(ComputeTimeoutError):
+            await asked
+        slow.go.open()
+        await refreshed(slow.cache)
+    told = [(event.action, event.outcome, event.stored) for event in events if isinstance(event, CallEvent)]
+    assert told == [("call", "failed", None), ("refresh", "computed", False)]
+    assert await slow.ask() == 2
+
+
+async def test_a_run_that_ends_with_its_loop(clock: ManualClock) -> None:
+    """A computation that is cancelled behind its callers, as a loop does that closes, is no failure and no event."""
+    slow = Slow(FastCache(MemoryTier(clock=clock)), "async", timeout=1, finish_in_background=True)
+    with slow.cache.events.capture() as events:
+        left = await _left_behind(slow, clock, 1)
+        assert [type(outcome) for outcome in left] == [ComputeTimeoutError] * 2
+        for task in list(slow.cache._engine._background._tasks):
+            task.cancel()
+        await settle()
+    told = [event for event in events if isinstance(event, CallEvent)]
+    assert [(event.action, event.outcome) for event in told] == [("call", "failed")] * 2
+    assert (len(slow.cache._engine.flights), len(slow.cache._engine._background)) == (0, 0)
+
+
 async def test_a_run_that_is_late_counts_once(clock: ManualClock) -> None:
     """A key rests for a second after a run that was too slow for callers who came one after the other."""
     slow = Slow(FastCache(MemoryTier(clock=clock)), "async", ttl=10, stale_on_error=1000, timeout=5)
