@@ -825,13 +825,12 @@ def test_limits_by_url(tmp_path: Path) -> None:
     assert tier._keeper.limits == Limits(2 * 10**9, 10, 7 * 86400.0, "cost", tier._worth)
     assert isinstance(seconds := tier_from_url(f"disk://{tmp_path}?max_age=90"), DiskTier)
     assert seconds._max_age == 90
-    for query in ("max_age=0", "max_age=soon", "max_entries=0", "max_entries=many", "policy=fifo"):
+    for query in ("max_age=0", "max_age=soon", "max_entries=0", "max_entries=-3", "max_entries=many", "policy=fifo"):
         with pytest.raises(ConfigurationError, match=query.split("=", maxsplit=1)[0]):
             tier_from_url(f"disk://{tmp_path}?{query}")
     for query in (
         "max_entries=secret",
         "max_entries=1.5",
-        "max_entries=-3",
         "max_bytes=secret",
         "max_bytes=2XB",
         "durable=x",

@@ -16,6 +16,7 @@ import pytest
 
 from acache import DiskTier, FastCache, MemoryTier
 from acache.files import LATEST
+from tests.remarks import without_remarks
 
 pytestmark = pytest.mark.integration
 
@@ -97,7 +98,7 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.close()
         _, errors = await self.process.communicate()
-        return self.process.returncode, errors
+        return self.process.returncode, without_remarks(errors)
 
 
 @asynccontextmanager
