@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.remarks import without_remarks
+
 CODE = """
 import asyncio, sys
 from pathlib import Path
