@@ -86,14 +86,36 @@ async def _hold(flock: _Flock, timeout: float | None) -> AsyncGenerator[None]:
     _held[path] = flock
     try:
         yield
+    except GeneratorExit:
+        _finalize(path, flock, place)
+        raise
+    except BaseException:
+        await _give_back(path, flock, place)
+        raise
+    else:
+        await _give_back(path, flock, place)
+
+
+async def _give_back(path: str, flock: _Flock, place: Holding) -> None:
+    try:
+        if _held.get(path) is flock:
+            del _held[path]
+            with anyio.CancelScope(shield=True):
+                await flock.release()
     finally:
-        try:
-            if _held.get(path) is flock:
-                del _held[path]
-                with anyio.CancelScope(shield=True):
-                    await flock.release()
-        finally:
-            _queues.release(path, place)
+        _queues.release(path, place)
+
+
+def _finalize(path: str, flock: _Flock, place: Holding) -> None:
+    """Give back what a task of a closed loop held, in the collector, which may run in the middle of anything.
+
+    Nothing can be awaited there, and a way to a thread would wait for the locks of executors, which this very thread may have.
+    filelock's async lock can do no less: it is left to the next in the queue.
+    """
+    if _held.get(path) is flock and isinstance(flock, _FileInThread):
+        del _held[path]
+        flock.release_now()
+    _queues.release(path, place)
 
 
 async def unsafe_acquire_flock(flock: BaseAsyncFileLock, timeout: float | None = None) -> None:
@@ -213,3 +235,7 @@ class _FileInThread:
 
     async def release(self) -> None:
         await in_thread_to_the_end(self._lock.release)
+
+    def release_now(self) -> None:
+        """Close the file, in this thread."""
+        self._lock.release()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import inspect
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +169,20 @@ async def test_d25_the_same_key_through_another_cache(tmp_path: Path) -> None:
         memoized = two.memoize(inner)
         with anyio.fail_after(20):
             assert await one.memoize(outer)() == 6
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_file_of_a_closed_loop_is_free_once_the_collector_has_come(tmp_path: Path, running: bool) -> None:
+    """A10: a finalizer gives a held file back at once, whatever loop runs there: it awaits nothing and needs no thread."""
+    coroutine = left_behind(partial(for_ever, partial(hold_file, tmp_path / "lock", BLOCKING))).get_coro()
+    assert inspect.iscoroutine(coroutine)
+
+    async def collect() -> None:
+        coroutine.close()
+
+    if running:
+        asyncio.run(collect())
+    else:
+        coroutine.close()
+    with (tmp_path / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
