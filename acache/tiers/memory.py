@@ -75,6 +75,8 @@ class MemoryTier(Tier):
         # has many steps, in each of which the collector may run: what is half-done must not be changed once more.
         self._changing = True
         self._late: list[tuple[Node, RemovalCause]] = []
+        #: What the change of the moment has taken out, if somebody listens.
+        self._gone: list[_Gone] = []
         before, self._nodes = self._nodes, {}
         self._queue = make_policy(self.policy)
         self._bytes = 0
@@ -115,8 +117,7 @@ class MemoryTier(Tier):
         # Whoever never heard of time does not pay for asking.
         timed = entry.expires is not None or self._expiring
         now = self.clock.monotonic() if timed else 0.0
-        node = Node(key, entry, self._deadline(entry, now), size)
-        gone: list[_Gone] = []
+        node = Node(key, entry, self._deadline(entry, now) if timed else None, size)
         with self._mutex:
             if self._changing:
                 return self._refuse(key, replace=replace)
@@ -124,20 +125,20 @@ class MemoryTier(Tier):
             try:
                 if still is not None and not still():
                     return Written.FAILED
-                present = self._nodes.get(key)
+                nodes = self._nodes
+                present = nodes.get(key)
                 if present is not None:
                     dead = present.deadline is not None and now >= present.deadline
                     if not (replace or dead):
                         return Written.PRESENT
-                    gone += self._drop(present, "expired" if dead else self._why_replaced(present, entry))
+                    self._drop(present, "expired" if dead else self._why_replaced(present, entry))
                 if timed:
-                    gone += self._drop_expired(now)
-                if len(self._nodes) >= self._most_entries or self._bytes + size > self._most_bytes:
-                    gone += self._make_room(size)
+                    self._drop_expired(now)
+                if len(nodes) >= self._most_entries or (size and self._bytes + size > self._most_bytes):
+                    self._make_room(size)
                 self._add(node)
             finally:
-                if self._late:
-                    gone += self._catch_up()
+                gone = self._end_change() if self._late or self._gone else None
                 self._changing = False
         if gone:
             self._tell(gone)
@@ -187,8 +188,7 @@ class MemoryTier(Tier):
             try:
                 self._population[function] = sum(key.startswith(function) for key in self._nodes)
             finally:
-                gone = self._catch_up()
-                self._changing = False
+                gone = self._end_change()
         self._tell(gone)
         return self._population[function]
 
@@ -248,10 +248,9 @@ class MemoryTier(Tier):
             self._forget(key, "replaced")
         return None
 
-    def _tell(self, gone: Iterable[_Gone]) -> None:
-        if self.events.active:
-            for key, cause in gone:
-                self._tell_removal(key, cause)
+    def _tell(self, gone: Iterable[_Gone] | None) -> None:
+        for key, cause in gone or ():
+            self._tell_removal(key, cause)
 
     def _forget(self, key: Key, cause: RemovalCause) -> bool:
         node = self._nodes.get(key)
@@ -262,7 +261,6 @@ class MemoryTier(Tier):
 
         A finalizer that runs in the middle of another change ends their lives now, and that change lets go of them.
         """
-        gone: list[_Gone] = []
         with self._mutex:
             if self._changing:
                 late = [node for node in nodes if node.live]
@@ -272,15 +270,12 @@ class MemoryTier(Tier):
                 return bool(late)
             self._changing = True
             try:
-                for node in nodes:
-                    gone += self._drop(node, cause)
+                dropped = [self._drop(node, cause) for node in nodes]
             finally:
-                if self._late:
-                    gone += self._catch_up()
-                self._changing = False
+                gone = self._end_change()
         if gone:
             self._tell(gone)
-        return bool(gone)
+        return any(dropped)
 
     # --- bookkeeping, under the mutex -----------------------------------------------------------------------------
 
@@ -293,6 +288,14 @@ class MemoryTier(Tier):
         if node.deadline is not None:
             heapq.heappush(self._expiring, node)
 
+    def _make_room(self, size: int) -> None:
+        # Before the new one is added, or a full queue of hits would evict that.
+        nodes, victim = self._nodes, self._queue.victim()
+        while victim is not None:
+            self._take(victim, "evicted")
+            is_full = len(nodes) >= self._most_entries or (size and self._bytes + size > self._most_bytes)
+            victim = self._queue.victim() if is_full else None
+
     def _why_replaced(self, node: Node, entry: Entry) -> RemovalCause | None:
         present = node.entry
         if present is None or entry.renews:
@@ -301,41 +304,39 @@ class MemoryTier(Tier):
         is_stale = present.stale_at is not None and age >= present.stale_at - present.created
         return "expired" if is_stale else "replaced"
 
-    def _drop(self, node: Node, cause: RemovalCause | None) -> tuple[_Gone, ...]:
-        """Take ``node`` out, unless it is out, and count it; return what there is to tell: nothing without a cause."""
+    def _drop(self, node: Node, cause: RemovalCause | None) -> bool:
+        """Take ``node`` out; tell whether it was in."""
+        is_in = self._nodes.get(node.key) is node
+        if is_in:
+            self._take(node, cause)
+        return is_in
+
+    def _take(self, node: Node, cause: RemovalCause | None) -> None:
+        """Take out a node that is in, and count it. Without a cause there is nothing to count, or to tell."""
         key = node.key
-        if self._nodes.get(key) is not node:
-            return ()
         node.live = False  # first: of what is no longer in, nobody could end the life
         del self._nodes[key]
         self._queue.discard(node)
         self._bytes -= node.size
         if self._population:
             self._count(key, -1)
-        node.kill()
-        if cause is None:
-            return ()
-        counters = self._counters
-        counters.gone[cause] += 1
-        if counters.functions:
-            counters.note_function(key, cause)
-        return ((key, cause),)
+        node.value = node.entry = None  # the rest of kill()
+        if cause is not None:
+            counters = self._counters
+            counters.gone[cause] += 1
+            if counters.functions:
+                counters.note_function(key, cause)
+            if self.events.active:
+                self._gone.append((key, cause))
 
-    def _make_room(self, size: int) -> list[_Gone]:
-        # Before the new one is added, or a full queue of hits would evict that.
-        gone: list[_Gone] = []
-        while len(self._nodes) >= self._most_entries or self._bytes + size > self._most_bytes:
-            victim = self._queue.victim()
-            if victim is None:
-                break
-            gone += self._drop(victim, "evicted")
-        return gone
-
-    def _catch_up(self) -> list[_Gone]:
-        """Let go of what finalizers took out in the middle of this change."""
-        gone: list[_Gone] = []
+    def _end_change(self) -> list[_Gone] | None:
+        """Let go of what finalizers took out in the middle of this change; return what there is to tell of all of it."""
         while self._late:
-            gone += self._drop(*self._late.pop())
+            self._drop(*self._late.pop())
+        gone = None
+        if self._gone:
+            gone, self._gone = self._gone, []
+        self._changing = False
         return gone
 
     def _count(self, key: Key, change: int) -> None:
@@ -343,19 +344,17 @@ class MemoryTier(Tier):
         if function in self._population:
             self._population[function] += change
 
-    def _drop_expired(self, now: float) -> list[_Gone]:
-        gone: list[_Gone] = []
+    def _drop_expired(self, now: float) -> None:
         while self._expiring and (_is_due(self._expiring[0], now) or not self._expiring[0].live):
             node = heapq.heappop(self._expiring)
             if node.live and not _is_over(node, now):
                 node.due = node.deadline  # it was used
                 heapq.heappush(self._expiring, node)
             else:
-                gone += self._drop(node, "expired")
+                self._drop(node, "expired")
         if len(self._expiring) > 2 * len(self._nodes) + 64:
             self._expiring = [node for node in self._expiring if node.live]
             heapq.heapify(self._expiring)
-        return gone
 
 
 def _is_due(node: Node, now: float) -> bool:

@@ -15,9 +15,10 @@ import pytest
 
 from acache import DiskTier, FastCache, MemoryTier, TierEvent
 from acache.files import LATEST, FileSystem, Shelf, StampFiles
-from acache.testing import Gate, ManualClock, settle
+from acache.testing import Gate, ManualClock
 from acache.testing.files import FaultyFileSystem
 from acache.tiers.stamps import LIFETIME, SharedStamps, Stamps, stamp_names
+from tests.rest import come_to_rest
 
 NAMESPACE = "0123abcd"
 
@@ -141,7 +142,8 @@ async def test_a17_tags_of_results_are_joined_and_not_stored(cache: FastCache) -
     await slow.begun(1)
     await cache.invalidate_tags("t")
     after = asyncio.create_task(f(1))
-    await settle()
+    while [flight.waiters for flight in cache._engine.flights] != [2]:
+        await asyncio.sleep(0)
     slow.gates[0].open()
     assert [await before, await after] == ["old", "old"]
     slow.source = "new"
@@ -159,7 +161,7 @@ async def test_flights_of_other_groups_go_on(cache: FastCache) -> None:
     await slow.begun(1)
     await cache.invalidate_tags("n:2", "t")
     second = asyncio.create_task(f(1))
-    await settle()
+    await come_to_rest()
     slow.gates[0].open()
     assert [await first, await second] == ["old", "old"]
     assert await f(1) == "old"
@@ -173,7 +175,7 @@ async def test_many_callers_after_an_invalidation_share_one_run(cache: FastCache
     for number in range(3):
         tasks = [asyncio.create_task(f(1)) for _ in range(50)]
         await slow.begun(number + 1)
-        await settle()
+        await come_to_rest()
         slow.gates[number].open()
         assert await asyncio.gather(*tasks) == ["old"] * 50
         await cache.invalidate_tags("t")
@@ -209,13 +211,13 @@ async def test_a_flight_that_has_yet_to_compute_is_joined(make: Make) -> None:
     other = asyncio.create_task(its(1))
     await slow.begun(1)
     before = asyncio.create_task(mine(1))
-    await settle()
+    await come_to_rest()
     await here.invalidate_tags("t")
     slow.source = "new"
     slow.gates[0].open()
     await slow.begun(2)
     after = asyncio.create_task(mine(1))
-    await settle()
+    await come_to_rest()
     slow.gates[1].open()
     assert [await other, await before, await after] == ["old", "new", "new"]
     assert slow.runs == [1, 1]
@@ -299,7 +301,7 @@ async def test_who_began_before_elsewhere_is_late_everywhere(make: Make) -> None
     slow.source = "new"
     for number, f in enumerate((mine, its), 2):
         task = asyncio.create_task(f(1))
-        await settle()
+        await come_to_rest()
         if number == 2:
             await slow.begun(number)
             slow.gates[1].open()

@@ -12,24 +12,16 @@ import pytest
 
 from acache import CallEvent, DeterministicCache, DiskTier, FastCache, MemoryTier, TierEvent, read_only
 from acache.exceptions import ComputeTimeoutError, ConfigurationError
-from acache.files.lane import LANE
 from acache.locks import BLOCKING
 from acache.testing import ManualClock, settle
 from tests.memoize.helpers import Define, Source, refreshed
+from tests.rest import come_to_rest
 
 
 @pytest.fixture
 def cache(tiered: FastCache) -> FastCache:
     """Run every test here over each kind of tier, and over both."""
     return tiered
-
-
-async def come_to_rest() -> None:
-    """Let every task go on until it waits for something that the test holds, with a few visits to the disk on the way."""
-    for _ in range(4):
-        await settle()
-        while not LANE.is_idle:
-            await asyncio.sleep(0)
 
 
 # --- time ---------------------------------------------------------------------------------------------------------------

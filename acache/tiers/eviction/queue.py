@@ -14,15 +14,15 @@ __all__ = ("Queue",)
 class Queue:
     """A doubly linked list from the oldest node to the newest."""
 
-    __slots__ = ("_count", "newest", "oldest")
+    __slots__ = ("count", "newest", "oldest")
 
     def __init__(self) -> None:
         self.newest: Node | None = None
         self.oldest: Node | None = None
-        self._count = 0
+        self.count = 0
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[Node]:
         node = self.oldest
@@ -39,7 +39,7 @@ class Queue:
         else:
             newest.newer = node
         self.newest = node
-        self._count += 1
+        self.count += 1
 
     def remove(self, node: Node) -> None:
         """Take ``node`` out."""
@@ -53,7 +53,7 @@ class Queue:
         else:
             older.newer = newer
         node.newer = node.older = None
-        self._count -= 1
+        self.count -= 1
 
     def renew(self, node: Node) -> None:
         """Make ``node`` the newest."""
