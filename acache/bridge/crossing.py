@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -21,10 +21,21 @@ from acache.bridge.portal import GRACE, in_event_loop, is_exiting, run_soon
 from acache.clock import SYSTEM_CLOCK, Duration, as_seconds
 from acache.exceptions import BridgeError, BridgeTimeoutError
 
-__all__ = ("RunHere", "drive", "run_sync")
+__all__ = ("RunHere", "drive", "is_held_up", "run_sync")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+@final
+@dataclass(slots=True)
+class _Blocked:
+    """The loop that a sync call blocks, until it does no longer: context variables outlive it, in tasks started meanwhile."""
+
+    loop: asyncio.AbstractEventLoop | None
+
+
+_blocked: ContextVar[tuple[_Blocked, ...]] = ContextVar("acache_blocked_loops", default=())
 
 
 class RunHere(Protocol):
@@ -63,7 +74,18 @@ def drive(main: Callable[[RunHere], Awaitable[T]]) -> T:
     :class:`~acache.exceptions.BridgeError`. Calls nest; each serves its own ``main`` only.
     """
     crossing: _Crossing[T] = _Crossing()
-    return crossing.carry(lambda: main(crossing.run_here), None)
+    blocked = _Blocked(asyncio._get_running_loop())  # noqa: SLF001 - in asyncio's __all__; the public twin raises
+    before = _blocked.set((*_blocked.get(), blocked))
+    try:
+        return crossing.carry(lambda: main(crossing.run_here), None)
+    finally:
+        blocked.loop = None
+        _blocked.reset(before)
+
+
+def is_held_up(loop: asyncio.AbstractEventLoop | None) -> bool:
+    """Tell whether ``loop`` stands still until the running code is done: a sync call in its thread waits for it."""
+    return loop is not None and any(each.loop is loop for each in _blocked.get())
 
 
 @dataclass(slots=True)

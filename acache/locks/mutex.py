@@ -8,7 +8,8 @@ the middle of any statement of any thread, and an inner lock would then wait for
 that the interpreter makes atomic instead: the free mutex is a *token* in a list, which ``pop`` takes and ``append`` puts
 back; what happens between a releaser and a waiter is decided by ``dict.setdefault``, for which the first caller wins.
 
-A task whose loop was closed under it never gives back what it holds. So holders that can say who they are leave a
+A task whose loop was closed under it never gives back what it holds, nor one whose loop is blocked by a sync call that waits for
+just that. So holders that can say who they are leave a
 :class:`Holding`, and who waits looks now and then whether one is orphaned, and gives it back in the holder's place.
 """
 
@@ -23,12 +24,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Final, Literal, final
 from weakref import WeakSet
 
+from acache.bridge import is_held_up
 from acache.clock import SYSTEM_CLOCK
-from acache.exceptions import LockTimeoutError
+from acache.exceptions import BridgeError, LockTimeoutError
 from acache.locks.timeouts import resolve_timeout
 
 __all__ = ("Holding", "Lock", "LockStatistics", "Turnstile")
@@ -61,6 +64,11 @@ class Holding:
     def is_orphaned(self) -> bool:
         """Whether the loop of the holder was closed."""
         return self._loop is not None and self._loop.is_closed()
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the holder cannot go on before the running code is done."""
+        return is_held_up(self._loop)
 
     def end(self) -> bool:
         """End it; tell whether that was not done before. Who is told so gives the lock back."""
@@ -109,6 +117,13 @@ class _TaskWaiter(_Waiter):
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self._loop.create_future()
+
+    def fail(self) -> None:
+        """Let the waiter raise, unless it goes on already."""
+        if not self.future.done():
+            self.future.set_exception(
+                BridgeError("a sync call in the thread of an event loop waits for what a task of that very loop holds")
+            )
 
     @contextmanager
     def looking(self, look: Callable[[], object]) -> Generator[None]:
@@ -193,7 +208,8 @@ class Turnstile:
         waiter = _TaskWaiter()
         try:
             self._join(waiter)
-            with waiter.looking(self._end_orphans):
+            self._look(waiter)
+            with waiter.looking(partial(self._look, waiter)):
                 await waiter.future
         except BaseException:  # also when the coroutine is closed together with its loop
             if self._quit(waiter):
@@ -262,6 +278,12 @@ class Turnstile:
         for _ in ended:
             self._pass_on()
         return bool(ended)
+
+    def _look(self, waiter: _TaskWaiter) -> None:
+        """Give back what orphans hold; let a wait fail that would be for ever."""
+        self._end_orphans()
+        if any(holding.is_held_up for holding in tuple(self.holdings)):
+            waiter.fail()
 
     def _wait_in_thread(self, waiter: _ThreadWaiter, seconds: float) -> None:
         deadline = SYSTEM_CLOCK.monotonic() + seconds

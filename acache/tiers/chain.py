@@ -20,7 +20,7 @@ from typing import Any, final
 
 from acache.codecs import Codec
 from acache.events import RemovalCause
-from acache.exceptions import CacheError, ConfigurationError
+from acache.exceptions import BridgeError, CacheError, ConfigurationError
 from acache.keys import encode_key
 from acache.locks import BLOCKING, KeyedLock, Lockable, LockRank, acquire_many_locks
 from acache.mutexes import make_mutex
@@ -190,15 +190,22 @@ class ChainTier(Tier):
     ) -> Written:
         """Write as :meth:`write` does, if ``still()`` holds once every earlier change of ``key`` is through.
 
-        What was born before one of its tags was invalidated is not written.
+        What was born before one of its tags was invalidated is not written, nor what would have to wait for ever.
         """
-        async with self._writing.hold(key, BLOCKING):
+        try:
+            holding = await self._writing.acquire(key, BLOCKING)
+        except BridgeError as error:
+            self._degrade("write", key, error)
+            return Written.FAILED
+        try:
             if not still() or (entry.tags and await self.stamps.is_dead(key, entry, fresh=True)):
                 return Written.FAILED
             if self.memory is not None:
                 node = self.memory.node(key)  # what is dead there must not stand in the way, nor pass for replaced
                 await self._unless_dead(key, None if node is None else node.entry)
             return await self._write_through(key, entry, codec, replace=replace)
+        finally:
+            self._writing.release(key, holding)
 
     async def aclose(self) -> None:
         """Close every tier."""
@@ -355,9 +362,10 @@ class ChainTier(Tier):
         if isinstance(tier, MemoryTier):
             self._fill_memory(tier, key, entry, watch, replace=replace)
             return
-        async with self._writing.hold(key, BLOCKING):
-            if watch.fresh:
-                await tier.write(key, entry, replace=replace, codec=codec)
+        with suppress(BridgeError):  # the fill would wait for ever
+            async with self._writing.hold(key, BLOCKING):
+                if watch.fresh:
+                    await tier.write(key, entry, replace=replace, codec=codec)
 
     async def _fill_many(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
-from acache import FastCache, MemoryTier, isolate
+from acache import FastCache, MemoryTier, TierEvent, isolate
 from acache.exceptions import BridgeError, RecursiveCallError
 from acache.testing import FaultyTier
 
@@ -423,3 +423,32 @@ async def test_a_computed_result_is_stored_though_its_callers_left() -> None:
     hit = await f.cache_get()
     assert hit is not None
     assert hit.value == 1
+
+
+async def test_a12_a_sync_call_beside_a_write_of_its_own_loop() -> None:
+    """A12: a sync call that blocks a loop does not wait for a write of its key that a task of that very loop is at.
+
+    The caller has the result, an event tells that it was not stored, and the write of the task counts.
+    """
+    below = FaultyTier(MemoryTier(name="below"))
+    below.reach = 1
+    cache = FastCache(MemoryTier(), below)
+
+    @cache.memoize
+    def f(n: int) -> int:
+        return n
+
+    hang = below.hang("write", times=1)
+    setting = asyncio.create_task(f.cache_set(5, 1))
+    await hang.reached.wait()
+    hang.release()
+    with cache.events.capture() as events:
+        assert f(1) == 1
+    assert ("chain", "write", "failed", "BridgeError") in [
+        (event.tier, event.operation, event.outcome, event.reason) for event in events if isinstance(event, TierEvent)
+    ]
+    assert await setting
+    assert f(1) == 5
+    # What was started meanwhile, and outlives the call, is not held up by it.
+    assert f(2) == 2
+    assert await f.cache_contains(2)
