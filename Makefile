@@ -4,6 +4,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Processes that run tests.
+JOBS ?= auto
 
 # python3 if it is new enough, else the newest interpreter on PATH that is; PYTHON=... overrides.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -20,8 +22,8 @@ help:  ## say what there is
 demo: $(VENV)/.installed-demo  ## the compile service under load, in one screen
 	@$(BIN)/python -m examples.compile_demo $(ARGS)
 
-test: $(VENV)/.installed-test  ## every test, with branch coverage (ARGS="-k disk --no-cov" for some)
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+test: $(VENV)/.installed-test  ## every test, with branch coverage (ARGS="-k disk --no-cov" for some, JOBS=0 for one process)
+	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## ruff, mypy and pyright, all strict
 	$(BIN)/ruff check .

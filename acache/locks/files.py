@@ -27,7 +27,7 @@ import anyio
 from filelock import AsyncFileLock, BaseAsyncFileLock, FileLock, Timeout
 
 from acache.exceptions import ConfigurationError, FileLockTimeoutError, LockTimeoutError
-from acache.files import in_thread_to_the_end
+from acache.files import in_thread, in_thread_to_the_end
 from acache.locks.keyed import KeyedLock
 from acache.locks.mutex import Holding
 from acache.locks.timeouts import resolve_timeout
@@ -230,11 +230,17 @@ class _FileInThread:
             await in_thread_to_the_end(partial(self._lock.acquire, blocking=blocking))
         except asyncio.CancelledError:
             if self._lock.is_locked:
-                await in_thread_to_the_end(self._lock.release)
+                await self.release()
             raise
 
     async def release(self) -> None:
-        await in_thread_to_the_end(self._lock.release)
+        # A task of its own: a call in a thread that is cancelled before it begins would never be made.
+        releasing = asyncio.ensure_future(in_thread(self._lock.release))
+        try:
+            await asyncio.shield(releasing)
+        except asyncio.CancelledError:
+            await asyncio.wait((releasing,))
+            raise
 
     def release_now(self) -> None:
         """Close the file, in this thread."""

@@ -113,7 +113,9 @@ class Frozen:
 
 
 @pytest.mark.parametrize(
-    "value", [Hashed(), (Hashed(),), ((1, (Hashed(),)),), Frozen(Hashed()), Frozen((Hashed(),))], ids=str
+    "value",
+    [Hashed(), (Hashed(),), ((1, (Hashed(),)),), Frozen(Hashed()), Frozen((Hashed(),))],
+    ids=["object", "tuple", "tuples", "frozen", "frozen tuple"],
 )
 async def test_only_what_nests_nothing_is_hashed(cache: FastCache, define: Define, call: Call, value: Any) -> None:
     """A hash knows none of the limits of keys, and may be the user's, so it is not asked for where it says nothing."""

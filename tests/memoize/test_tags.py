@@ -92,7 +92,6 @@ def define(define: Define) -> Define:
         (by_team, "team:red", "t"),
         (("users", by_id), "result:1:0", "result:1"),
     ],
-    ids=str,
 )
 async def test_what_makes_a_tag(
     cache: FastCache, define: Define, call: Call, ran: Counted, tags: Any, hit: str, spared: str
