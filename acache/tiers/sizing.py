@@ -8,10 +8,15 @@ share of those that were seen once says (Good and Turing's estimate of what was 
 
 from __future__ import annotations
 
+import math
 import sys
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Reversible, Sequence
+from contextlib import suppress
 from itertools import islice
+from types import MemberDescriptorType
 from typing import Any, Final, cast, final
+from weakref import WeakKeyDictionary
 
 __all__ = ("estimate_size",)
 
@@ -26,6 +31,8 @@ _DEPTH: Final = 50
 _LEAST: Final = 8
 _WIDTH: Final = 50
 _GOLDEN: Final = 0.6180339887498949
+#: The slots that the program's classes declare, by class.
+_slots: Final[WeakKeyDictionary[type, tuple[MemberDescriptorType, ...]]] = WeakKeyDictionary()
 
 
 def estimate_size(value: object) -> int:
@@ -43,11 +50,26 @@ def _parts(item: object) -> tuple[Collection[object], ...]:
     if isinstance(item, Mapping):
         mapping = cast("Mapping[object, object]", item)
         return mapping.keys(), mapping.values()
-    if isinstance(item, (list, tuple, set, frozenset)):
+    if isinstance(item, (list, tuple, set, frozenset, deque)):
         return (cast("Collection[object]", item),)
-    if hasattr(item, "__dict__") and not isinstance(item, type):
-        return ((vars(item),),)
-    return ()
+    if isinstance(item, type):
+        return ()
+    held = [*_in_slots(item), *([vars(item)] if hasattr(item, "__dict__") else ())]
+    return (held,) if held else ()
+
+
+def _in_slots(item: object) -> Iterator[object]:
+    """Yield what the slots of ``item`` hold, as far as they are set."""
+    kind = type(item)
+    slots = _slots.get(kind)
+    if slots is None:
+        # Those that a class body names: the members of the interpreter's own types lead to modules and frames.
+        classes = [vars(part) for part in kind.__mro__ if "__slots__" in vars(part)]
+        slots = tuple(slot for part in classes for slot in part.values() if isinstance(slot, MemberDescriptorType))
+        _slots[kind] = slots
+    for slot in slots:
+        with suppress(AttributeError):
+            yield slot.__get__(item)
 
 
 def _count(value: object) -> int | None:
@@ -124,12 +146,6 @@ class _Sample:
 def _places(number: int, turn: int) -> Iterable[int]:
     """Return all places below ``number``, in an order without runs (multiples of the golden ratio)."""
     step = max(1, round(number * _GOLDEN))
-    while _common(step, number) != 1:
+    while math.gcd(step, number) != 1:
         step += 1
     return ((turn + index) * step % number for index in range(number))
-
-
-def _common(one: int, other: int) -> int:
-    while other:
-        one, other = other, one % other
-    return one

@@ -8,12 +8,15 @@ import random
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -231,6 +234,41 @@ def test_a_value_whose_end_uses_the_tier_does_no_harm() -> None:
     tier.put(key(2), entry("v"), replace=False)
     gc.collect()
     check(tier)
+
+
+@dataclass(slots=True)
+class Slotted:
+    """Has its values in slots, and one that is never set."""
+
+    value: object
+    other: object = field(init=False)
+
+
+@attrs.define
+class Defined:
+    """Has its values in slots, as attrs does it."""
+
+    value: object
+
+
+def in_a_deque(value: object) -> deque[object]:
+    """Hold a value in a queue."""
+    return deque((value,))
+
+
+class Below(Slotted):
+    """Has a dictionary too."""
+
+
+@pytest.mark.parametrize("make", [Slotted, Defined, Below, in_a_deque], ids=["dataclass", "attrs", "below", "deque"])
+def test_values_in_slots_and_deques_count(make: Callable[[object], object]) -> None:
+    """What an object holds is found wherever it has it, so that max_bytes is a limit for any value."""
+    assert 100_000 < estimate_size(make(b"x" * 100_000)) < 102_000
+    tier = MemoryTier(max_bytes=250_000)
+    for number in range(10):
+        tier.put(key(number), Entry(make(bytes(100_000)), 0.0), replace=True)
+    assert len(tier) == 2
+    assert estimate_size(len) < 1_000
 
 
 def test_the_population_of_a_function_is_counted() -> None:
