@@ -12,7 +12,7 @@ import cachebox
 
 from acache import FastCache, isolate
 from acache.tiers import MemoryTier
-from benchmarks.harness import Benchmark, Measure, Run
+from benchmarks.harness import Benchmark, Measure, Run, hits
 from benchmarks.result import Bound, Result, ratio
 
 __all__ = ("BENCHMARK",)
@@ -65,7 +65,7 @@ async def run(run: Run) -> Result:
         ("no ttl", "memory hit, async", {"acache": ours(None), **peers()}),
         ("ttl", "memory hit, async, ttl", {"acache, ttl": ours(TTL), **peers_with_ttl()}),
     ):
-        measures = {name: await _one_key(function, size) for name, function in functions.items()}
+        measures = {name: await hits(function, size) for name, function in functions.items()}
         samples = await run.in_turns(measures, rounds)
         result.add(group, samples)
         mine, *others = samples.values()
@@ -74,18 +74,6 @@ async def run(run: Run) -> Result:
     result.add(f"{KEYS} keys in random order", await run.in_turns(many, rounds))
     result.add("information", await run.in_turns(await _other_paths(max(1, size // 10)), rounds))
     return result
-
-
-async def _one_key(function: Function, size: int) -> Measure:
-    await function(1, "a")
-
-    async def measure() -> float:
-        start = perf_counter()
-        for _ in range(size):
-            await function(1, "a")
-        return (perf_counter() - start) / size
-
-    return measure
 
 
 async def _many_keys(function: Function, size: int) -> Measure:
@@ -128,11 +116,11 @@ async def _other_paths(size: int) -> dict[str, Measure]:
         return measure
 
     return {
-        "acache, plain arguments": await _one_key(ours(None), size),
+        "acache, plain arguments": await hits(ours(None), size),
         "acache, a tuple as argument": await with_argument(("a",)),
         "acache, a list as argument": await with_argument(["a"]),
         "acache, inside isolate()": scoped,
-        "the function itself": await _one_key(answer, size),
+        "the function itself": await hits(answer, size),
     }
 
 

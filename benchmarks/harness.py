@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 from benchmarks.result import Result, Sample
 from benchmarks.scratch import Scratch
 
-__all__ = ("Benchmark", "Measure", "Run", "block", "in_turns", "no_gc")
+__all__ = ("Benchmark", "Measure", "Run", "block", "hits", "hits_now", "in_turns", "no_gc")
 
 Name = TypeVar("Name", bound=Hashable)
 #: Measures once: seconds (or bytes) for one operation, usually the mean of a block of many.
@@ -70,6 +70,32 @@ def block(call: Callable[[], Awaitable[object]], size: int) -> Measure:
         start = perf_counter()
         for _ in range(size):
             await call()
+        return (perf_counter() - start) / size
+
+    return measure
+
+
+async def hits(function: Callable[[Any, Any], Awaitable[object]], size: int) -> Measure:
+    """Measure blocks of calls of one key, which has been computed before; as :func:`block`, and with no call between."""
+    await function(1, "a")
+
+    async def measure() -> float:
+        start = perf_counter()
+        for _ in range(size):
+            await function(1, "a")
+        return (perf_counter() - start) / size
+
+    return measure
+
+
+async def hits_now(function: Callable[[Any, Any], object], size: int) -> Measure:
+    """Do :func:`hits` for a plain function."""
+    function(1, "a")
+
+    async def measure() -> float:
+        start = perf_counter()
+        for _ in range(size):
+            function(1, "a")
         return (perf_counter() - start) / size
 
     return measure

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from acache import FastCache, IsolationSchema, isolate
 from acache.tiers import MemoryTier
-from benchmarks.harness import Benchmark, Measure, Run
+from benchmarks.harness import Benchmark, Measure, Run, hits
 from benchmarks.result import Bound, Result, ratio
 
 __all__ = ("BENCHMARK",)
@@ -38,8 +38,8 @@ async def run(run: Run) -> Result:
     result = Result()
     plain = await run.in_turns(
         {
-            "acache, default schema": await _outside(memoized(None), size),
-            "acache, no form selected": await _outside(memoized(NONE), size),
+            "acache, default schema": await hits(memoized(None), size),
+            "acache, no form selected": await hits(memoized(NONE), size),
         },
         rounds,
     )
@@ -48,25 +48,13 @@ async def run(run: Run) -> Result:
     result.bounds.append(Bound("memory hit, default schema / no form selected", ratio(default, [bare]), LIMIT))
     size = max(1, size // 10)
     others = {
-        "acache, plain": await _outside(memoized(None), size),
+        "acache, plain": await hits(memoized(None), size),
         "acache, inside isolate()": await _inside(memoized(None), size),
         "acache, isolate() around each call": await _around_each(memoized(None), size),
-        "acache, a volatile form selected": await _outside(memoized(VOLATILE), size),
+        "acache, a volatile form selected": await hits(memoized(VOLATILE), size),
     }
     result.add("information", await run.in_turns(others, rounds))
     return result
-
-
-async def _outside(function: Function, size: int) -> Measure:
-    await function(1, "a")
-
-    async def measure() -> float:
-        start = perf_counter()
-        for _ in range(size):
-            await function(1, "a")
-        return (perf_counter() - start) / size
-
-    return measure
 
 
 async def _inside(function: Function, size: int) -> Measure:
@@ -75,7 +63,7 @@ async def _inside(function: Function, size: int) -> Measure:
             return await inner()
 
     with isolate(target="sm90"):
-        inner = await _outside(function, size)
+        inner = await hits(function, size)
     return measure
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from time import perf_counter
 from typing import Any, Final
 
 from acache import FastCache
 from acache.tiers import MemoryTier
-from benchmarks.harness import Benchmark, Measure, Run
+from benchmarks.harness import Benchmark, Run, hits, hits_now
 from benchmarks.result import Bound, Result, ratio
 
 __all__ = ("BENCHMARK",)
@@ -62,9 +60,10 @@ async def run(run: Run) -> Result:
     """Measure hits of an async and of a plain function without a policy, with a ttl, with all of them, and with tags too."""
     size, rounds = run.pick(10_000, 200), run.pick(41, 3)
     result = Result()
-    for kind, function, hits in (("async", answer, _hits), ("sync", answer_now, _hits_now)):
+    kinds: tuple[tuple[str, Any, Any], ...] = (("async", answer, hits), ("sync", answer_now, hits_now))
+    for kind, function, measured in kinds:
         measures = {
-            f"acache, {name}": await hits(FastCache(MemoryTier()).memoize(**given)(function), size)
+            f"acache, {name}": await measured(FastCache(MemoryTier()).memoize(**given)(function), size)
             for name, given in OPTIONS.items()
         }
         samples = await run.in_turns(measures, rounds)
@@ -74,30 +73,6 @@ async def run(run: Run) -> Result:
         result.bounds.append(Bound(f"{claim}, every policy / none", ratio(everything, [plain]), LIMIT))
         result.bounds.append(Bound(f"{claim}, every policy and tags / none", ratio(with_tags, [plain]), LIMIT))
     return result
-
-
-async def _hits(function: Callable[[Any, Any], Any], size: int) -> Measure:
-    await function(1, "a")
-
-    async def measure() -> float:
-        start = perf_counter()
-        for _ in range(size):
-            await function(1, "a")
-        return (perf_counter() - start) / size
-
-    return measure
-
-
-async def _hits_now(function: Callable[[Any, Any], Any], size: int) -> Measure:
-    function(1, "a")
-
-    async def measure() -> float:
-        start = perf_counter()
-        for _ in range(size):
-            function(1, "a")
-        return (perf_counter() - start) / size
-
-    return measure
 
 
 BENCHMARK: Final = Benchmark("policies", "Memory hit by its policies", run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 import cachebox
@@ -12,7 +11,7 @@ import cachetools
 
 from acache import FastCache
 from acache.tiers import MemoryTier
-from benchmarks.harness import Benchmark, Measure, Run
+from benchmarks.harness import Benchmark, Run, hits_now
 from benchmarks.result import Bound, Result, ratio
 
 __all__ = ("BENCHMARK",)
@@ -59,7 +58,7 @@ async def run(run: Run) -> Result:
     }
     result = Result()
     for group, functions in groups.items():
-        measures = {name: _one_key(function, size) for name, function in functions.items()}
+        measures = {name: await hits_now(function, size) for name, function in functions.items()}
         samples = await run.in_turns(measures, rounds)
         result.add(group, samples)
         if CACHETOOLS in samples:
@@ -71,18 +70,6 @@ async def run(run: Run) -> Result:
 def _cachebox(cache: Any) -> Function:
     memoized: Function = cachebox.cached(cache, lock=None, postprocess=None)(answer)
     return memoized
-
-
-def _one_key(function: Function, size: int) -> Measure:
-    function(1, "a")
-
-    async def measure() -> float:
-        start = perf_counter()
-        for _ in range(size):
-            function(1, "a")
-        return (perf_counter() - start) / size
-
-    return measure
 
 
 BENCHMARK: Final = Benchmark("sync-hit", "Memory hit of a memoized plain function", run)

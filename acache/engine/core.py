@@ -332,8 +332,8 @@ class Engine:
                 return False
             entry = self._storing.stamped(call, Failure.of(error), ttl, cost, origin)
             with suppress(CustomResultEncoderRequiredError):  # an exception that cannot be encoded is only raised
-                still = lambda: flight.holds() and watch.fresh  # noqa: E731
-                return await self._storing.publish(call, entry, still, replace=True) is Written.NEW
+                written = await self._storing.publish(call, entry, lambda: flight.holds() and watch.fresh, replace=True)
+                return written is Written.NEW
         return False
 
     async def _land(

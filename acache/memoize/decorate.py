@@ -105,11 +105,11 @@ class _Applied(Protocol):
 
     # A coroutine function is a callable too, and a staticmethod; the first overload that fits is meant.
     @overload
-    def __call__(self, function: F, /) -> F: ...  # type: ignore[overload-overlap]
+    def __call__(self, function: F, /) -> F: ...  # type: ignore[overload-overlap]  # as above
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncMemoized[P, R]: ...  # type: ignore[overload-overlap]
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncMemoized[P, R]: ...  # type: ignore[overload-overlap]  # as above
     @overload
-    def __call__(self, function: Callable[P, AsyncIterator[R]], /) -> StreamMemoized[P, R]: ...  # type: ignore[overload-overlap]
+    def __call__(self, function: Callable[P, AsyncIterator[R]], /) -> StreamMemoized[P, R]: ...  # type: ignore[overload-overlap]  # as above
     @overload
     def __call__(self, function: Callable[P, R], /) -> SyncMemoized[P, R]: ...
 
@@ -129,11 +129,11 @@ class Decorator:
 
     # A coroutine function is a callable too, and a staticmethod; the first overload that fits is meant.
     @overload
-    def __call__(self, function: F, /) -> F: ...  # type: ignore[overload-overlap]
+    def __call__(self, function: F, /) -> F: ...  # type: ignore[overload-overlap]  # as above
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncMemoized[P, R]: ...  # type: ignore[overload-overlap]
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncMemoized[P, R]: ...  # type: ignore[overload-overlap]  # as above
     @overload
-    def __call__(self, function: Callable[P, AsyncIterator[R]], /) -> StreamMemoized[P, R]: ...  # type: ignore[overload-overlap]
+    def __call__(self, function: Callable[P, AsyncIterator[R]], /) -> StreamMemoized[P, R]: ...  # type: ignore[overload-overlap]  # as above
     @overload
     def __call__(self, function: Callable[P, R], /) -> SyncMemoized[P, R]: ...
     @overload
