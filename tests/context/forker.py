@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 import threading
-from collections.abc import Callable
 
 from acache.context import DEFAULT_SCHEMA, PLAIN, isolation_key, isolation_key_now, isolation_now, register_form
+from tests.forking import fork_and_run
 
 asked: list[int] = []
-
-
-def fork_and_run(child: Callable[[], None]) -> int:
-    """Run ``child`` in a child process; return its exit code, 1 if it fails."""
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(20)  # a child that waits for a lock would outlive the test
-        code = 1
-        try:
-            child()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def fork_after_a_probe() -> int:

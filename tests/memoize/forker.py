@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -13,20 +12,7 @@ from acache import FastCache, MemoryTier
 from acache.engine import Timing
 from acache.testing import Gate, ManualClock
 from acache.types import Entry
-
-
-def fork_and_run(child: Callable[[], None]) -> int:
-    """Run ``child`` in a child process; return its exit code, 1 if it fails."""
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(20)  # a child that waits for ever would outlive the test
-        code = 1
-        try:
-            child()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+from tests.forking import fork_and_run
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
