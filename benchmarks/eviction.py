@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
 from time import perf_counter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 import cachebox
 import cachetools
@@ -141,8 +141,7 @@ def ours(policy: str, *, exact: bool = False) -> Player:
                 else:
                     node.visited = True
                 continue
-            if len(nodes) >= size and (victim := order.victim()) is not None:
-                order.discard(victim)
+            if len(nodes) >= size and (victim := order.evict()) is not None:
                 del nodes[victim.key]
             nodes[key] = Node(key, Entry(None, 0.0, cost=trace.costs[number]), None, 0)
             order.add(nodes[key])
@@ -322,7 +321,7 @@ def _inserting(entries: int, inserts: int) -> dict[str, Measure]:
 
         return measure
 
-    names: tuple[PolicyName, ...] = ("sieve", "lru", "lfu", "cost")
+    names: tuple[PolicyName, ...] = get_args(PolicyName)
     return {**{name: putting(name) for name in names}, **{name: setting(make) for name, make in PEERS.items()}}
 
 

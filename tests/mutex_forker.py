@@ -104,7 +104,7 @@ def held() -> int:
 
 def half_changed() -> int:
     """Fork while another thread is in the middle of an insert."""
-    tier = MemoryTier(max_entries=2)
+    tier = MemoryTier(max_entries=2, policy="sieve")
     tier.put(key(1), Entry("old", 0.0), replace=True)
     old = tier.node(key(1))
     assert old is not None

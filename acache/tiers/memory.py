@@ -34,7 +34,7 @@ class MemoryTier(Tier):
 
     ``None`` is no limit. What a value takes of ``max_bytes`` is what ``weigher`` says, an integer that is not negative; an
     estimate, without one. A value larger than ``max_bytes`` is not stored. ``policy`` says who goes when the tier is full
-    (:mod:`acache.tiers.eviction`): ``"sieve"``, ``"lru"``, ``"lfu"``, or ``"cost"``, which keeps what took long to compute.
+    (:mod:`acache.tiers.eviction`): ``"lfu"``, ``"sieve"``, ``"lru"``, or ``"cost"``, which keeps what took long to compute.
     Callers share the stored object: what one changes the next one sees, unless the memoized function asks for copies.
 
     A subscriber of ``events`` hears of every entry that goes, and why (:data:`~acache.events.RemovalCause`), once it is gone.
@@ -49,7 +49,7 @@ class MemoryTier(Tier):
         max_entries: int | None = 1_000_000,
         max_bytes: int | None = None,
         *,
-        policy: PolicyName = "sieve",
+        policy: PolicyName = "lfu",
         weigher: Callable[[Any], int] | None = None,
         name: str = "memory",
         clock: Clock = SYSTEM_CLOCK,
@@ -127,16 +127,19 @@ class MemoryTier(Tier):
                     return Written.FAILED
                 nodes = self._nodes
                 present = nodes.get(key)
-                if present is not None:
-                    dead = present.deadline is not None and now >= present.deadline
-                    if not (replace or dead):
-                        return Written.PRESENT
-                    self._drop(present, "expired" if dead else self._why_replaced(present, entry))
+                if present is not None and not self._give_way(present, entry, now, replace=replace):
+                    return Written.PRESENT
                 if timed:
                     self._drop_expired(now)
                 if len(nodes) >= self._most_entries or (size and self._bytes + size > self._most_bytes):
                     self._make_room(size)
-                self._add(node)
+                nodes[key] = node
+                self._queue.add(node)
+                self._bytes += size
+                if self._population:
+                    self._count(key, 1)
+                if node.deadline is not None:
+                    heapq.heappush(self._expiring, node)
             finally:
                 gone = self._end_change() if self._late or self._gone else None
                 self._changing = False
@@ -279,22 +282,19 @@ class MemoryTier(Tier):
 
     # --- bookkeeping, under the mutex -----------------------------------------------------------------------------
 
-    def _add(self, node: Node) -> None:
-        self._nodes[node.key] = node
-        self._queue.add(node)
-        self._bytes += node.size
-        if self._population:
-            self._count(node.key, 1)
-        if node.deadline is not None:
-            heapq.heappush(self._expiring, node)
-
     def _make_room(self, size: int) -> None:
         # Before the new one is added, or a full queue of hits would evict that.
-        nodes, victim = self._nodes, self._queue.victim()
-        while victim is not None:
-            self._take(victim, "evicted")
-            is_full = len(nodes) >= self._most_entries or (size and self._bytes + size > self._most_bytes)
-            victim = self._queue.victim() if is_full else None
+        nodes, evict = self._nodes, self._queue.evict
+        while (node := evict()) is not None:
+            self._end(node, "evicted")
+            if len(nodes) < self._most_entries and not (size and self._bytes + size > self._most_bytes):
+                break
+
+    def _give_way(self, node: Node, entry: Entry, now: float, *, replace: bool) -> bool:
+        """Drop ``node`` for ``entry``, if it may be replaced or is over; tell whether it went."""
+        if _is_over(node, now):
+            return self._drop(node, "expired")
+        return replace and self._drop(node, self._why_replaced(node, entry))
 
     def _why_replaced(self, node: Node, entry: Entry) -> RemovalCause | None:
         present = node.entry
@@ -308,15 +308,15 @@ class MemoryTier(Tier):
         """Take ``node`` out; tell whether it was in."""
         is_in = self._nodes.get(node.key) is node
         if is_in:
-            self._take(node, cause)
+            self._queue.discard(node)
+            self._end(node, cause)
         return is_in
 
-    def _take(self, node: Node, cause: RemovalCause | None) -> None:
-        """Take out a node that is in, and count it. Without a cause there is nothing to count, or to tell."""
+    def _end(self, node: Node, cause: RemovalCause | None) -> None:
+        """Take a node that the policy has let go of out of the table, and count it if there is a cause to tell."""
         key = node.key
         node.live = False  # first: of what is no longer in, nobody could end the life
         del self._nodes[key]
-        self._queue.discard(node)
         self._bytes -= node.size
         if self._population:
             self._count(key, -1)

@@ -298,7 +298,7 @@ async def test_enum_members_and_numbers_stay_apart(cache: FastCache, define: Def
 
 async def test_a_dead_entry_sends_the_call_down_the_full_path(clock: ManualClock, define: Define, call: Call) -> None:
     """After invalidation, eviction, expiry, a new set or clear, the hot path never serves the old value."""
-    cache = FastCache(MemoryTier(max_entries=2, clock=clock))
+    cache = FastCache(MemoryTier(max_entries=2, policy="lru", clock=clock))
     runs: list[int] = []
 
     @cache.memoize(ttl=10)

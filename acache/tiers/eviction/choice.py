@@ -15,11 +15,11 @@ from acache.tiers.eviction.tiny_lfu import TinyLfu
 
 __all__ = ("POLICIES", "PolicyName", "make_policy")
 
-PolicyName: TypeAlias = Literal["sieve", "lru", "lfu", "cost"]
+PolicyName: TypeAlias = Literal["lfu", "sieve", "lru", "cost"]
 
 #: What makes each policy.
 POLICIES: Final[Mapping[str, Callable[[], Policy]]] = MappingProxyType(
-    {"sieve": Sieve, "lru": SecondChance, "lfu": TinyLfu, "cost": LeastLoss}
+    {"lfu": TinyLfu, "sieve": Sieve, "lru": SecondChance, "cost": LeastLoss}
 )
 
 

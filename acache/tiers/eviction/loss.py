@@ -57,8 +57,8 @@ class LeastLoss:
         heappush(self._heap, self._weighed(node))
         self._tidy()
 
-    def victim(self) -> Node | None:
-        """Return the node worth the least; the age becomes its worth."""
+    def evict(self) -> Node | None:
+        """Take out the node worth the least; the age becomes its worth."""
         heap, left = self._heap, self._count
         while heap:
             worth, _, node = heap[0]
@@ -70,7 +70,9 @@ class LeastLoss:
                 node.mark = (node.mark[0] + 1, next(self._order))
                 heapreplace(heap, self._weighed(node))
             else:
-                self._age = worth
+                heappop(heap)
+                self._age, node.mark = worth, None
+                self._count -= 1
                 return node
         return None
 

@@ -17,15 +17,15 @@ class Policy(Protocol):
         ...
 
     def discard(self, node: Node) -> None:
-        """Let go of a node that was added: it was evicted, or went for another reason."""
+        """Let go of a node that was added and not evicted."""
         ...
 
     def touch(self, node: Node) -> None:
         """Do what a hit means to the policy. Called when a bit is seen; at every hit, the policy would be exact."""
         ...
 
-    def victim(self) -> Node | None:
-        """Return the node to evict, which is still in the policy; ``None`` when it is empty.
+    def evict(self) -> Node | None:
+        """Take out the node that is missed least, and return it; ``None`` when the policy is empty.
 
         Every step to it but the last clears a bit, so a call takes one step for each hit on average.
         """

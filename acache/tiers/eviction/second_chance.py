@@ -28,8 +28,8 @@ class SecondChance:
         self.discard = self._queue.remove
         self.touch = self._queue.renew
 
-    def victim(self) -> Node | None:
-        """Return the oldest entry without a bit; those before it are renewed."""
+    def evict(self) -> Node | None:
+        """Take out the oldest entry without a bit; those before it are renewed."""
         node = self._queue.oldest
         for _ in range(len(self._queue)):  # hits that go on meanwhile must not keep this going
             if node is None or not node.visited:
@@ -37,4 +37,6 @@ class SecondChance:
             node.visited = False
             self._queue.renew(node)
             node = self._queue.oldest
+        if node is not None:
+            self._queue.remove(node)
         return node

@@ -37,11 +37,13 @@ class Sieve:
         """Set the bit."""
         node.visited = True
 
-    def victim(self) -> Node | None:
-        """Return the first entry without a bit, and leave the hand on it: discarded, it moves to the younger neighbour."""
+    def evict(self) -> Node | None:
+        """Take out the first entry without a bit; the hand moves to its younger neighbour."""
         node = self._hand or self._queue.oldest
         while node is not None and node.visited:
             node.visited = False
             node = node.newer or self._queue.oldest
-        self._hand = node
+        if node is not None:
+            self._hand = node.newer
+            self._queue.remove(node)
         return node

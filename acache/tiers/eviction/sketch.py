@@ -22,7 +22,7 @@ _PERIOD: Final = 10
 _SMALLEST: Final = 512
 _HALVES: Final = bytes(number // 2 for number in range(256))
 #: The digits of a key that tell arguments apart. Not hash(): a cache should evict the same entries in every process.
-_DIGITS: Final = slice(-8, None)
+_DIGITS: Final = slice(-7, None)
 
 
 @final

@@ -84,26 +84,26 @@ class TinyLfu:
             if oldest is not None:
                 self._move(oldest, self._probation)
 
-    def victim(self) -> Node | None:
-        """Let the oldest of the window and the oldest of the main part meet; return the one seen less often.
-
-        It has to be discarded before the next one is asked for.
-        """
+    def evict(self) -> Node | None:
+        """Let the oldest of the window and the oldest of the main part meet; take out the one seen less often."""
         window = self._window
-        incumbent = None
-        if len(window) <= self._count // _WINDOW:
-            incumbent = self._incumbent()
-        while incumbent is None and window:
+        while len(window) > self._count // _WINDOW:
             candidate = window.popleft()
-            if candidate.mark is _NEW:
-                seen = self._seen(candidate)
-                if not seen:
-                    return candidate
-                incumbent = self._incumbent()
-                if incumbent is None or seen < self._sketch.estimate(incumbent.key):
-                    return candidate
-                self._enter(candidate)
-        return incumbent or self._incumbent()
+            if candidate.mark is not _NEW:
+                continue
+            seen = self._seen(candidate) if candidate.visited else self._sketch.add(candidate.key)
+            incumbent = self._incumbent() if seen else None
+            if incumbent is None or seen < self._sketch.estimate(incumbent.key):
+                candidate.mark = None
+                self._count -= 1
+                return candidate
+            self._enter(candidate)
+            break
+        else:
+            incumbent = self._incumbent()
+        if incumbent is not None:
+            self.discard(incumbent)
+        return incumbent
 
     def _incumbent(self) -> Node | None:
         return self._oldest(self._probation) or self._oldest(self._protected)
