@@ -1,8 +1,10 @@
 """One thread for small blocking calls, and the shortest way to it and back.
 
 An executor's hop costs some 50 microseconds and lets its threads fight for the interpreter; a queue, one thread and
-``call_soon_threadsafe`` cost half of that, a fifth under load. One thread must not hold everybody up, though: while a
-call takes long, later ones are to go elsewhere (:attr:`Lane.is_free`).
+``call_soon_threadsafe`` cost half of that, a fifth under load. A call that comes alone is given the loop's own processor
+(:mod:`acache.files.placement`): it is mostly done before the loop would have slept, and where it has to wait for the disk, the
+loop goes on. One thread must not hold everybody up, though: while a call takes long, later ones are to go elsewhere
+(:attr:`Lane.is_free`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any, Final, TypeAlias, final
 from weakref import WeakKeyDictionary
 
 from acache.clock import SYSTEM_CLOCK
+from acache.files.placement import Companion
 from acache.mutexes import make_mutex
 
 __all__ = ("LANE", "Lane")
@@ -46,6 +49,7 @@ class Lane:
     def _start_afresh(self) -> None:
         self._queue: SimpleQueue[_Job] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._companion: Companion | None = None
         self._busy_since: float | None = None
         self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Outbox] = WeakKeyDictionary()
 
@@ -70,12 +74,28 @@ class Lane:
             outbox = self._outboxes[loop] = _Outbox()
         future = loop.create_future()
         outbox.expect(loop)
-        self._queue.put((loop, outbox, future, function))
+        job = (loop, outbox, future, function)
+        companion = self._companion
+        if companion is None or outbox.expected > 1 or not self._bring_near(companion):
+            self._queue.put(job)
+            return future
+        outbox.watch()
+        try:
+            self._queue.put(job)
+            companion.let_run()
+        finally:
+            outbox.see(loop)
         return future
 
     def forget(self) -> None:
         """Start afresh in a forked child, which has no such thread."""
         self._start_afresh()
+
+    def _bring_near(self, companion: Companion) -> bool:
+        if len(self._outboxes) == 1:
+            return companion.follow()
+        companion.roam()  # between several loops it would be drawn to and fro
+        return False
 
     def _start(self) -> None:
         with self._starting:
@@ -85,11 +105,12 @@ class Lane:
                 self._thread = thread
 
     def _work(self, queue: SimpleQueue[_Job]) -> None:
+        self._companion = Companion(threading.get_native_id())
         while True:
             loop, outbox, future, function = queue.get()
             self._busy_since = SYSTEM_CLOCK.monotonic()
             outbox.put((future, *_outcome_of(_nothing if future.cancelled() else function)))
-            if queue.empty():
+            if not outbox.is_watched and (queue.empty() or not outbox.looks):
                 outbox.wake(loop)
             self._busy_since = None
             del loop, outbox, future, function  # an idle thread keeps nothing alive
@@ -99,24 +120,37 @@ class Lane:
 class _Outbox:
     """What is done for one loop.
 
-    The thread wakes the loop when it has nothing more to do. Until then the loop looks for itself, every millisecond: so a
+    The thread wakes the loop when it has nothing more to do. If it has, the loop looks for itself, every millisecond: so a
     wake-up, which costs as much as a small file, serves many calls, and no outcome waits for a call that hangs.
     """
 
-    __slots__ = ("_done", "_expected", "_looks")
+    __slots__ = ("_done", "expected", "is_watched", "looks")
 
     def __init__(self) -> None:
         self._done: deque[_Done] = deque()
-        #: Calls whose outcome has not been seen, and whether the loop looks for them. Changed in the loop only.
-        self._expected = 0
-        self._looks = False
+        #: Calls whose outcome has not been seen, whether the loop looks for them by the clock, and whether it is about to,
+        #: once the thread has had its turn. Changed in the loop only.
+        self.expected = 0
+        self.looks = False
+        self.is_watched = False
 
     def expect(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look for one more outcome. In the loop."""
-        self._expected += 1
-        if not self._looks:
-            self._looks = True
+        self.expected += 1
+        if self.expected > 1 and not self.looks:
+            self.looks = True
             loop.call_later(_LOOK, self._look, loop, _LOOK)
+
+    def watch(self) -> None:
+        """Promise to :meth:`see` what is there soon. In the loop."""
+        self.is_watched = True
+
+    def see(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do so in the loop's next round. In the loop."""
+        # In this order: the thread first leaves an outcome, and then looks whether it has to wake the loop.
+        self.is_watched = False
+        if self._done:
+            loop.call_soon(self._empty)
 
     def put(self, done: _Done) -> None:
         """Leave an outcome for the loop. In the thread."""
@@ -129,15 +163,15 @@ class _Outbox:
 
     def _look(self, loop: asyncio.AbstractEventLoop, pause: float) -> None:
         pause = _LOOK if self._empty() else min(2 * pause, _LAST_LOOK)
-        self._looks = self._expected > 0
-        if self._looks:
+        self.looks = self.expected > 0
+        if self.looks:
             loop.call_later(pause, self._look, loop, pause)
 
     def _empty(self) -> bool:
         seen = False
         while self._done:
             future, settle, outcome = self._done.popleft()
-            self._expected -= 1
+            self.expected -= 1
             seen = True
             settle(future, outcome)
         return seen

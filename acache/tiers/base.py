@@ -254,8 +254,8 @@ class Tier(ABC):
     def hit(self, entry: Entry) -> Hit[Any]:
         """Show an entry of this tier as a caller sees it: its ``ttl`` is over when it is stale, if it is kept longer."""
         age = entry.age(self.clock.monotonic(), self.clock.wall())
-        ends = [end for end in (entry.expires, entry.stale_at) if end is not None]
-        ttl = max(0.0, min(ends) - entry.created - age) if ends else None
+        end = entry.expires if entry.stale_at is None else entry.stale_at  # which is not later
+        ttl = None if end is None else max(0.0, end - entry.created - age)
         return Hit(entry.value, self.name, age, ttl)
 
     # --- what a backend writes ------------------------------------------------------------------------------------
@@ -303,9 +303,10 @@ class Tier(ABC):
 
     def _is_live(self, entry: Entry) -> bool:
         """Judge by the wall clock: an entry from the future, beyond the skew, is dead, so a jump makes none immortal."""
+        if entry.expires is None and entry.stale_at is None:
+            return True
         wall = self.clock.wall()
-        endless = entry.expires is None and entry.stale_at is None
-        return not entry.is_expired(wall) and (endless or entry.created <= wall + CLOCK_SKEW)
+        return not entry.is_expired(wall) and entry.created <= wall + CLOCK_SKEW
 
     # --- helpers --------------------------------------------------------------------------------------------------
 
