@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from acache import exceptions as exceptions
+from acache import preloading as _preloading  # noqa: F401  # pyright: ignore[reportUnusedImport] - for what it imports
 from acache.bridge import run_sync as run_sync
 from acache.caches import Cache as Cache
 from acache.caches import DeterministicCache as DeterministicCache

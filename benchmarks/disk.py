@@ -1,9 +1,8 @@
 """Warm reads and first writes of 1 KiB on disk, without a memory tier, against cashews, py-key-value and diskcache.
 
 Each key is used once. All write to the same file system and none waits for the disk itself (``fsync``). py-key-value runs
-SQLite on the event loop, which is fast and blocks it; the others take a thread, as acache does for writes. A task that
-writes alone then pays for waking a thread, and for being woken, which takes 20 to 80 us by where the kernel put the
-two. The bound on writes holds for one task and for many; that for one is missed where waking is dear.
+SQLite on the event loop, which is fast and blocks it; the others take a thread, as acache does for writes.
+The bound on writes holds for one task and for many.
 """
 
 from __future__ import annotations

@@ -83,6 +83,8 @@ __all__ = ("DiskTier",)
 _WRITE_PAUSE: Final = 1.0
 #: So many entries are read on the loop, if the kernel has them in memory; more would hold it up.
 _FEW: Final = 4
+#: Bytes of a value from which on writing takes milliseconds, and would hold up small operations and, on its processor, the loop.
+_LARGE: Final = 1 << 20
 _NO_WRITING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -162,7 +164,8 @@ class DiskTier(Tier):
 
     async def aclose(self) -> None:
         """Close the directory; it is opened again at the next use. Idempotent; what threads have begun they finish."""
-        self._shelf.close()
+        if self._shelf.is_open:
+            await in_thread(self._shelf.close)
 
     @asynccontextmanager
     async def lock(self, timeout: float | None = None) -> AsyncGenerator[None]:
@@ -219,7 +222,7 @@ class DiskTier(Tier):
         """
         self._sweep_at = self.clock.monotonic() + ABANDONED
         try:
-            return await in_thread_to_the_end(partial(self._shelf.sweep, force=True))
+            return await long_in_thread_to_the_end(partial(self._shelf.sweep, force=True))
         except OSError as error:
             self._degrade("scan", None, error)
             return 0
@@ -284,10 +287,9 @@ class DiskTier(Tier):
 
     async def _write(self, key: Key, entry: Entry, codec: Codec | None, *, replace: bool) -> Written:
         now = self._begin_write()
+        hop = long_in_thread_to_the_end if _is_large(entry.value) else in_thread_to_the_end
         try:
-            written = await in_thread_to_the_end(
-                self._store, key, entry, self._codec if codec is None else codec, replace
-            )
+            written = await hop(self._store, key, entry, self._codec if codec is None else codec, replace)
         except OSError as error:
             self._pause(error, now)
             raise
@@ -335,7 +337,7 @@ class DiskTier(Tier):
         return await in_thread(self._load_factors, key)
 
     async def _clear(self, prefix: str) -> None:
-        await in_thread_to_the_end(self._shelf.clear, prefix, self._note_cleared)
+        await long_in_thread_to_the_end(self._shelf.clear, prefix, self._note_cleared)
 
     # --- in a thread ----------------------------------------------------------------------------------------------
 
@@ -469,6 +471,11 @@ def _behind_the_back(work: Callable[[], object]) -> None:
     """Let a thread do the housekeeping, for which nobody should wait. A loop that is closing takes no more work."""
     with suppress(RuntimeError):
         asyncio.get_running_loop().run_in_executor(None, work)
+
+
+def _is_large(value: object) -> bool:
+    """Tell whether ``value`` is known to be large; how large others are, only encoding them would tell."""
+    return isinstance(value, (bytes, bytearray, str)) and len(value) >= _LARGE
 
 
 def _without_missing(found: Entry | Missing | None) -> Entry | None:

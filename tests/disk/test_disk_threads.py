@@ -15,7 +15,7 @@ import pytest
 from acache.files import in_thread, in_thread_to_the_end, threads
 from acache.files.lane import LANE
 from acache.testing import Gate, settle
-from acache.testing.files import SlowFileSystem
+from acache.testing.files import SlowFileSystem, WatchedFileSystem
 from acache.types import Hit
 from tests.disk.helpers import key, temporaries
 
@@ -63,6 +63,53 @@ async def test_slow_disk_does_not_block_the_loop(make_tier: MakeTier, use: str) 
     assert not asked.done()
     files.released.open()
     await asked
+
+
+OPERATIONS: dict[str, tuple[bool, Callable[[DiskTier], Awaitable[object]]]] = {
+    "set": (True, lambda tier: tier.set(key(1), b"small")),
+    "set, large bytes": (False, lambda tier: tier.set(key(1), bytes(1 << 20))),
+    "set, large text": (False, lambda tier: tier.set(key(1), "x" * (1 << 20))),
+    "clear": (False, lambda tier: tier.clear()),
+    "sweep": (False, lambda tier: tier.sweep()),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_what_takes_long_is_not_in_the_way_of_small_operations(
+    operation: str, make_tier: MakeTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large values, and what looks at every file, go to another thread than the one for small operations."""
+    tier = make_tier()
+    await tier.set(key(0), "there")
+    run, calls = LANE.run, list[Callable[[], Any]]()
+
+    def note(function: Callable[[], Any]) -> asyncio.Future[Any]:
+        calls.append(function)
+        return run(function)
+
+    monkeypatch.setattr(LANE, "run", note)
+    is_small, use = OPERATIONS[operation]
+    await use(tier)
+    assert bool(calls) == is_small
+
+
+async def test_closing_is_done_in_a_thread(make_tier: MakeTier) -> None:
+    """A file system that takes its time to close a directory does not hold up the loop (D27)."""
+    files = WatchedFileSystem(note := NoteThreads())
+    tier = make_tier(files=files)
+    await tier.set(key(1), "v")
+    await tier.aclose()
+    assert threading.get_ident() not in note.threads
+
+
+class NoteThreads:
+    """Note in which threads a file system is used."""
+
+    def __init__(self) -> None:
+        self.threads = set[int]()
+
+    def __call__(self, _operation: object) -> None:
+        self.threads.add(threading.get_ident())
 
 
 @pytest.mark.integration
