@@ -14,12 +14,13 @@ from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
+from inspect import isawaitable
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, cast, final
 
 from acache.bridge.portal import GRACE, in_event_loop, is_exiting, run_soon
 from acache.clock import SYSTEM_CLOCK, Duration, as_seconds
-from acache.exceptions import BridgeError, BridgeTimeoutError
+from acache.exceptions import BridgeError, BridgeTimeoutError, ConfigurationError
 
 __all__ = ("RunHere", "drive", "is_held_up", "run_sync")
 
@@ -58,11 +59,25 @@ def run_sync(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, timeout: Durat
     is cancelled, and :class:`~acache.exceptions.BridgeTimeoutError` is raised when it has cleaned up, or five seconds
     later. An exception that hits the waiting thread, such as ``KeyboardInterrupt``, cancels it too. In a thread that is
     running an event loop, nothing is called and :class:`~acache.exceptions.BridgeError` is raised: await there.
+    :class:`~acache.exceptions.ConfigurationError` is raised for what cannot be called, or returns nothing to wait for.
     """
     if in_event_loop():
         raise BridgeError("this thread is running an event loop, which a sync call would block; await the async form")
+    if not callable(given := cast("object", async_fn)):
+        kind = type(given).__name__
+        raise ConfigurationError(
+            "run_sync", f"expected an async function, then its arguments, not an object of type {kind}"
+        )
     crossing: _Crossing[T] = _Crossing()
-    return crossing.carry(lambda: async_fn(*args), as_seconds(timeout, "timeout"))
+    return crossing.carry(lambda: _awaitable(async_fn(*args)), as_seconds(timeout, "timeout"))
+
+
+def _awaitable(result: Awaitable[T]) -> Awaitable[T]:
+    if not isawaitable(result):
+        raise ConfigurationError(
+            "run_sync", "expected an async function; this one returned nothing to await: call it directly"
+        )
+    return result
 
 
 def drive(main: Callable[[RunHere], Awaitable[T]]) -> T:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar, final, overload
+from typing import Any, Self, TypeVar, cast, final, overload
 
 from acache.bridge import run_sync
 from acache.caches.base import Cache
@@ -33,6 +33,8 @@ class SyncCache:
     """
 
     def __init__(self, cache: Cache, *, timeout: float | None = None) -> None:
+        if not isinstance(given := cast("object", cache), Cache):
+            raise ConfigurationError("cache", f"expected one, such as FastCache(), not {type(given).__name__}")
         self.cache = cache
         self.timeout = timeout
         #: The decorators serve both kinds of callers already.

@@ -12,17 +12,28 @@ import errno
 import os
 import stat
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, cast
 
 from acache.exceptions import ConfigurationError, UnsafeDirectoryError
 from acache.files.handle import Handle, Identity, identity_of
 from acache.files.system import DIRECTORY, FileSystem
 
-__all__ = ("NO_DIRECTORY", "make_directory", "open_directory", "open_private", "split_sub_dir")
+__all__ = ("NO_DIRECTORY", "make_directory", "open_directory", "open_private", "path_text", "split_sub_dir")
 
 #: What opening a directory answers if there is none: nothing, a file, or a symbolic link.
 NO_DIRECTORY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _OTHERS_CAN_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+def path_text(option: str, path: str | os.PathLike[str]) -> str:
+    """Return a path as a text; raise :class:`ConfigurationError` for what is none: bytes too, which names of ours are not."""
+    try:
+        text = cast("object", os.fspath(path))
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise ConfigurationError(option, f"expected a path, as a text or a Path, not {type(path).__name__}")
+    return text
 
 
 def split_sub_dir(sub_dir: str) -> tuple[str, ...]:

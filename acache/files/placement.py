@@ -61,13 +61,13 @@ class Companion:
         """Place it where the caller runs, and tell whether it is near."""
         processor = -1 if _current_processor is None else _current_processor()
         if processor != self._processor and processor >= 0:
-            self._place(processor, {processor})
+            self._place(processor)
         return self._processor == processor >= 0
 
     def roam(self) -> None:
         """Let it run wherever the caller may."""
         if self._processor >= 0:
-            self._place(-1, os.sched_getaffinity(0))
+            self._place(-1)
 
     def let_run(self) -> None:
         """Let it run in the caller's place until it has to wait.
@@ -85,7 +85,7 @@ class Companion:
         self._offer_at = after + self._rest
         self._rest = min(2 * self._rest, _LAST_REST)
 
-    def _place(self, processor: int, processors: set[int]) -> None:
+    def _place(self, processor: int) -> None:
         with suppress(OSError):  # a sandbox forbids it, or the processor has just been taken from us
-            os.sched_setaffinity(self._thread, processors)
+            os.sched_setaffinity(self._thread, os.sched_getaffinity(0) if processor < 0 else {processor})
             self._processor = processor

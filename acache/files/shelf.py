@@ -34,7 +34,7 @@ from typing import Final, TypeVar, final
 from acache.exceptions import ConfigurationError, EntryRejectedError
 from acache.files.blob import Blob, open_blob
 from acache.files.choosing import uses_of, with_uses
-from acache.files.directory import NO_DIRECTORY, make_directory, open_directory, open_private, split_sub_dir
+from acache.files.directory import NO_DIRECTORY, make_directory, open_directory, open_private, path_text, split_sub_dir
 from acache.files.handle import Handle, Identity, identity_of
 from acache.files.ledger import Ledger
 from acache.files.quarantine import empty_quarantine
@@ -81,10 +81,10 @@ class Shelf:
         durable: bool = False,
         files: FileSystem | None = None,
     ) -> None:
-        text = os.fspath(directory)
+        text = path_text("directory", directory)
         if not text or "\0" in text:
             raise ConfigurationError("directory", "expected the path of a directory")
-        self._parts: Final = split_sub_dir(sub_dir)
+        self._parts: Final = split_sub_dir(path_text("sub_dir", sub_dir))
         # Absolute at once: the process may change its working directory later.
         self._directory: Final = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 - paths are texts here
         self.path: Final = os.path.join(self._directory, *self._parts)  # noqa: PTH118 - as above

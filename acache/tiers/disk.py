@@ -107,7 +107,8 @@ class DiskTier(Tier):
     and a ``sub_dir`` that leaves the directory; and at the first
     use :class:`~acache.exceptions.UnsafeDirectoryError` for a directory that another user owns or can write.
 
-    A write that is cancelled has been done completely, or is never done, when the cancellation goes on.
+    A write that is cancelled has been done completely, or is never done, when the cancellation goes on. Small operations are
+    done by one thread of the process, ``acache-io``; where only one event loop asks it, Linux is told to run it on that loop's processor.
     """
 
     reach: Literal[0, 1, 2] = 1

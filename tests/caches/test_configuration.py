@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from acache import ChainTier, DeterministicCache, DiskTier, FastCache, MemoryTier, Signer
+from acache import ChainTier, DeterministicCache, DiskTier, FastCache, MemoryTier, Signer, SyncCache, run_sync
 from acache.exceptions import ConfigurationError
 
 KEY = b"k" * 32
+
+
+class BytesPath(os.PathLike[bytes]):
+    """A path that is no text."""
+
+    def __fspath__(self) -> bytes:
+        return b"secret"
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: DiskTier(cast("Any", None)), "^directory: expected a path, as a text or a Path, not NoneType$"),
+        (lambda: DiskTier(cast("Any", b"secret")), "^directory: expected a path, as a text or a Path, not bytes$"),
+        (
+            lambda: DiskTier(cast("Any", BytesPath())),
+            "^directory: expected a path, as a text or a Path, not BytesPath$",
+        ),
+        (lambda: DiskTier("/x", sub_dir=cast("Any", 5)), "^sub_dir: expected a path, as a text or a Path, not int$"),
+        (lambda: SyncCache(cast("Any", 5)), r"^cache: expected one, such as FastCache\(\), not int$"),
+        (lambda: run_sync(cast("Any", 5)), "^run_sync: expected an async function, then its arguments, not .* int$"),
+        (lambda: run_sync(cast("Any", len), "secret"), "^run_sync: .* returned nothing to await: call it directly$"),
+    ],
+)
+def test_what_is_of_another_kind(make: Callable[[], object], text: str) -> None:
+    """A path, a cache or an async function that is none is named, with what to give, and without its value."""
+    with pytest.raises(ConfigurationError, match=text):
+        make()
 
 
 @pytest.mark.parametrize(

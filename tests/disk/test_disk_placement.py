@@ -149,12 +149,12 @@ async def test_no_outcome_is_lost_whoever_is_first(
     *, done_first: bool, work: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lone call comes back, whether it is done before the loop goes on or long after: nobody looks by the clock then."""
-    go = threading.Event()
+    go, outbox = threading.Event(), work._outboxes[asyncio.get_running_loop()]
 
     def let_run(_: Companion) -> None:
         if done_first:
             go.set()
-            while not work.is_idle:
+            while not outbox._done:
                 os.sched_yield()
 
     monkeypatch.setattr(Companion, "let_run", let_run)
