@@ -48,6 +48,8 @@ class Lane:
 
     def _start_afresh(self) -> None:
         self._queue: SimpleQueue[_Job] = SimpleQueue()
+        #: One item for each call that waits or runs. (A queue is empty a moment before its last call runs.)
+        self._unfinished: deque[None] = deque()
         self._thread: threading.Thread | None = None
         self._companion: Companion | None = None
         self._busy_since: float | None = None
@@ -57,12 +59,12 @@ class Lane:
     def is_free(self) -> bool:
         """Whether a call given now would run soon."""
         since = self._busy_since
-        return (since is None or SYSTEM_CLOCK.monotonic() - since < _LONG) and self._queue.qsize() < _QUEUE
+        return (since is None or SYSTEM_CLOCK.monotonic() - since < _LONG) and len(self._unfinished) < _QUEUE
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs or waits."""
-        return self._busy_since is None and self._queue.empty()
+        return not self._unfinished
 
     def run(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
         """Run ``function`` in the thread; the future, of the running loop, has its outcome. It is not interrupted."""
@@ -74,6 +76,7 @@ class Lane:
             outbox = self._outboxes[loop] = _Outbox()
         future = loop.create_future()
         outbox.expect(loop)
+        self._unfinished.append(None)
         job = (loop, outbox, future, function)
         companion = self._companion
         if companion is None or outbox.expected > 1 or not self._bring_near(companion):
@@ -113,6 +116,7 @@ class Lane:
             if not outbox.is_watched and (queue.empty() or not outbox.looks):
                 outbox.wake(loop)
             self._busy_since = None
+            self._unfinished.popleft()
             del loop, outbox, future, function  # an idle thread keeps nothing alive
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 
-from acache.files import placement
+from acache.files import lane, placement
 from acache.files.lane import Lane
 from acache.files.placement import Companion
 from acache.testing import ManualClock
@@ -177,6 +177,22 @@ async def test_an_interrupted_turn_loses_no_outcome(work: Lane, monkeypatch: pyt
             work.run(int)
     async with asyncio.timeout(10):
         assert await work.run(lambda: 2) == 2
+
+
+async def test_a_lane_is_idle_when_its_last_call_has_run(work: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that was taken out of the queue, and does not run yet, is one that waits."""
+    seen: list[bool] = []
+
+    class Watching:
+        def monotonic(self) -> float:
+            seen.append(work.is_idle)
+            return 0.0
+
+    monkeypatch.setattr(lane, "SYSTEM_CLOCK", Watching())
+    await work.run(int)
+    assert seen == [False]
+    while not work.is_idle:
+        await asyncio.sleep(0)
 
 
 def interrupted(_: Companion) -> None:
