@@ -6,6 +6,7 @@ import os
 from time import perf_counter
 from typing import Any, Final
 
+from acache.files import DISK_POLICIES
 from acache.tiers import DiskTier
 from benchmarks.harness import Benchmark, Measure, Run
 from benchmarks.result import Bound, Result, ratio
@@ -24,10 +25,7 @@ async def run(run: Run) -> Result:
     options: dict[str, dict[str, Any]] = {
         UNLIMITED: {},
         "acache, far from its limit": {"max_entries": 10_000_000},
-        **{
-            f"acache, full, {policy}": {"max_entries": entries, "policy": policy}
-            for policy in ("sieve", "lru", "lfu", "cost")
-        },
+        **{f"acache, full, {policy}": {"max_entries": entries, "policy": policy} for policy in DISK_POLICIES},
     }
     for name, given in options.items():
         tiers[name] = DiskTier(run.scratch.directory("limits"), **given)

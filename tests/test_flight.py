@@ -555,23 +555,30 @@ async def test_a12_a_call_that_blocks_a_loop_its_flight_waits_for_is_refused(
     assert no_seat_is_left()
 
 
-async def test_a12_a_flight_that_comes_to_wait_for_the_blocked_loop_later_is_refused(
-    elsewhere: asyncio.AbstractEventLoop,
-) -> None:
-    """A12: what a sync call waits for may not begin to wait for the loop that it blocks; both are told at once."""
-    table, inner = FlightTable(), Job()
-    go = threading.Event()
+async def before_the_circle(
+    table: FlightTable, inner: Job, go: threading.Event, elsewhere: asyncio.AbstractEventLoop
+) -> tuple[asyncio.Future[Any], asyncio.Future[Any]]:
+    """Start a flight that will wait for the one of ``inner`` once ``go`` is set; return its leader, and who blocks this loop for it."""
 
     async def outer(flight: Flight[Any]) -> object:
         await asyncio.get_running_loop().run_in_executor(None, go.wait, 3)
         return (await table.run(KEY, "inner", inner))[0]
 
-    leader = await start(table, inner)
     first = on(elsewhere, table.run(OTHER, "outer", outer))
     await until(lambda: len(table) == 2)
     blocking = on(elsewhere, table.run(OTHER, "outer", outer, blocked=asyncio.get_running_loop()))
     (flight,) = (each for each in table if each.key == OTHER)
     await until(lambda: flight.waiters == 2)
+    return first, blocking
+
+
+async def test_a12_a_flight_that_comes_to_wait_for_the_blocked_loop_later_is_refused(
+    elsewhere: asyncio.AbstractEventLoop,
+) -> None:
+    """A12: what a sync call waits for may not begin to wait for the loop that it blocks; both are told at once."""
+    table, inner, go = FlightTable(), Job(), threading.Event()
+    leader = await start(table, inner)
+    first, blocking = await before_the_circle(table, inner, go, elsewhere)
     go.set()
     for each in (first, blocking):
         with pytest.raises(BridgeError, match="a sync call blocks"):
@@ -600,19 +607,10 @@ async def test_a12_two_loops_that_block_each_other_are_told(elsewhere: asyncio.A
 
 async def test_a12_a_loop_that_is_blocked_no_more_is_waited_for(elsewhere: asyncio.AbstractEventLoop) -> None:
     """A12: once the sync call has given up, what it waited for may wait for its loop."""
-    table, inner = FlightTable(), Job()
-    go = threading.Event()
-
-    async def outer(flight: Flight[Any]) -> object:
-        await asyncio.get_running_loop().run_in_executor(None, go.wait, 3)
-        return (await table.run(KEY, "inner", inner))[0]
-
+    table, inner, go = FlightTable(), Job(), threading.Event()
     leader = await start(table, inner)
-    first = on(elsewhere, table.run(OTHER, "outer", outer))
-    await until(lambda: len(table) == 2)
-    blocking = on(elsewhere, table.run(OTHER, "outer", outer, blocked=asyncio.get_running_loop()))
+    first, blocking = await before_the_circle(table, inner, go, elsewhere)
     flights = {each.key: each for each in table}
-    await until(lambda: flights[OTHER].waiters == 2)
     await asyncio.sleep(0)  # or it would be cancelled before it begins
     blocking.cancel()
     await until(lambda: flights[OTHER].waiters == 1)
