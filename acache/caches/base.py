@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar, overload
 import anyio.to_thread
 
 from acache import config
+from acache.callables import is_coroutine_function
 from acache.clock import Duration
 from acache.context import PLAIN, IsolationSchema, current_scope
 from acache.engine import Call, Determinism, Engine, Options, Route, Tagging, look_up_many, put_many
@@ -175,7 +176,7 @@ class Cache:
         self._engine.check("get_or_set", options, tagged=bool(texts))
 
         async def compute() -> Any:
-            is_async = inspect.iscoroutinefunction(factory)
+            is_async = is_coroutine_function(factory)
             value = factory() if is_async else await anyio.to_thread.run_sync(partial(factory))
             return await value if inspect.isawaitable(value) else value
 
@@ -207,7 +208,9 @@ class Cache:
 
         Each is atomic by itself; what computes one of them now is not stored. Raises
         :class:`~acache.exceptions.ValueEncodingError` for the first value that a tier cannot encode, when the others are
-        stored; and before anything is, for one that can be used only once.
+        stored; and before anything is, for one that can be used only once. For the first, a deterministic cache raises
+        :class:`~acache.exceptions.CustomResultEncoderRequiredError`, and a strict one
+        :class:`~acache.exceptions.StrictDeterministicCachingInsertionError` for every value.
         """
         options = Options.build("set_many", ttl=ttl)
         calls = [self._call("set_many", self._key(key), options) for key in values]

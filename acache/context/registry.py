@@ -6,11 +6,11 @@ is still being made when it ends goes into its tables, which nobody reads any mo
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, final
 
+from acache.callables import is_coroutine_function
 from acache.context.builtin import BUILT_IN
 from acache.context.forms import Form, Kind
 from acache.context.listeners import Callback, Listeners
@@ -122,7 +122,7 @@ def register_form(
     """
     _check(kind, name, probe)
     holder = object()
-    new = Form(kind, name, probe, bool(volatile), is_async=_is_coroutine_function(probe))
+    new = Form(kind, name, probe, bool(volatile), is_async=is_coroutine_function(probe))
     form = REGISTRY.hold(new, holder, replace=replace)
 
     def unregister() -> None:
@@ -138,11 +138,6 @@ def _check(kind: object, name: object, probe: object) -> None:
         raise ConfigurationError("register_form", "the name of a form is a text that is not empty")
     if not callable(probe):
         raise ConfigurationError("register_form", f"the probe of {kind} form {name!r} cannot be called")
-
-
-def _is_coroutine_function(probe: Callable[[], object]) -> bool:
-    call = getattr(probe, "__call__", None)  # noqa: B004 - asks how it is called, not whether
-    return inspect.iscoroutinefunction(probe) or inspect.iscoroutinefunction(call)
 
 
 def on_reprobe(callback: Callback) -> Callable[[], None]:

@@ -25,6 +25,7 @@ from acache.engine.options import Options as Options
 from acache.engine.options import StoreIf as StoreIf
 from acache.engine.options import Ttl as Ttl
 from acache.engine.options import check_callable as check_callable
+from acache.engine.options import check_count as check_count
 from acache.engine.plan import Mode as Mode
 from acache.engine.plan import Route as Route
 from acache.engine.plan import Step as Step
@@ -59,6 +60,7 @@ __all__ = (
     "Ttl",
     "Verb",
     "check_callable",
+    "check_count",
     "find_many",
     "look_up_many",
     "plan",

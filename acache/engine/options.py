@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
+from acache.callables import is_coroutine_function
 from acache.clock import Duration, as_seconds
 from acache.codecs import Codec, PickleCodec, get_codec
 from acache.engine.freshness import Timing
@@ -28,6 +29,7 @@ __all__ = (
     "StoreIf",
     "Ttl",
     "check_callable",
+    "check_count",
     "said",
 )
 
@@ -214,8 +216,6 @@ class Options:
             raise ConfigurationError("idle", f"{label}: it must be less than the ttl, or it never ends anything")
 
     def _refuse_limits(self, label: str) -> None:
-        if not isinstance(self.finish_in_background, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - users are not checked
-            raise ConfigurationError("finish_in_background", f"{label} needs True or False")
         if self.finish_in_background and not self.has_limits:
             raise ConfigurationError("finish_in_background", f"{label} has no timeout= after which it could go on")
         if None not in {self.timeout, self.soft_timeout} and cast("float", self.soft_timeout) >= cast(
@@ -234,6 +234,15 @@ def check_callable(option: str, label: str, value: object) -> None:
         raise ConfigurationError(option, f"{label} needs a callable here, not {type(value).__name__}")
 
 
+def check_count(option: str, label: str, value: object) -> int | None:
+    """Return a whole number from 1 on, or ``None``; raise :class:`~acache.exceptions.ConfigurationError` for what is neither."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(option, f"{label} needs a whole number from 1 on")
+    return value
+
+
 def said(answer: T) -> T:
     """Return what a plain function of the user's has answered; raise :class:`TypeError` for what would have to be awaited.
 
@@ -247,8 +256,7 @@ def said(answer: T) -> T:
 
 
 def _refuse_async(option: str, label: str, given: object) -> None:
-    method = getattr(given, "__call__", None)  # noqa: B004 - asks how it is called, not whether
-    if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(method):
+    if is_coroutine_function(given):
         raise ConfigurationError(option, f"{label} needs a plain function here: what it says is not awaited")
 
 

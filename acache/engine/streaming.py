@@ -18,7 +18,7 @@ from acache.engine.core import Engine
 from acache.engine.deferred import Deferral, DeferredRecording
 from acache.engine.groups import Origin
 from acache.exceptions import CustomResultEncoderRequiredError
-from acache.flight import FOREIGN_CHECK, Flight, LeaderLost, wake
+from acache.flight import Flight, LeaderLost, is_woken, wake
 from acache.mutexes import make_mutex
 from acache.tiers.sizing import estimate_size
 from acache.types import MISSING, Missing, Written
@@ -149,13 +149,8 @@ class Recording:
     async def _wait_for_other_loop(self, future: asyncio.Future[Missing | None]) -> None:
         with suppress(RuntimeError):  # it is closed
             self._loop.call_soon_threadsafe(self._demand.set)
-        strikes = 0
-        while not future.done():
-            await asyncio.wait({future}, timeout=FOREIGN_CHECK)
-            # As for flights: a loop may be between two runs.
-            strikes = 0 if self._loop.is_running() else strikes + 1
-            if not future.done() and (strikes > 1 or self._loop.is_closed()):
-                raise LeaderLost
+        if not await is_woken(future, self._loop):
+            raise LeaderLost
 
     def _raise_error(self, label: str) -> None:
         error = self._error

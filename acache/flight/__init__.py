@@ -19,16 +19,15 @@ loop was closed, in the same thread: see :mod:`acache.mutexes`.
 """
 
 from acache.flight.flight import Flight, LeaderLost
-from acache.flight.table import FOREIGN_CHECK, FlightTable, computing_for, current_flight, is_alive
-from acache.flight.waking import wake
+from acache.flight.table import FlightTable, computing_for, current_flight
+from acache.flight.waking import is_woken, wake
 
 __all__ = (
-    "FOREIGN_CHECK",
     "Flight",
     "FlightTable",
     "LeaderLost",
     "computing_for",
     "current_flight",
-    "is_alive",
+    "is_woken",
     "wake",
 )

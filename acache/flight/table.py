@@ -11,16 +11,13 @@ from typing import Any, Final, TypeVar, final
 from weakref import WeakSet
 
 from acache.flight.flight import BLOCKING, Flight, LeaderLost, Seat
-from acache.flight.waking import call_soon, running_loop, wake
+from acache.flight.waking import call_soon, is_woken, running_loop, wake
 from acache.mutexes import make_mutex
 from acache.types import MISSING, Key, Missing
 
-__all__ = ("FOREIGN_CHECK", "FlightTable", "computing_for", "current_flight", "is_alive")
+__all__ = ("FlightTable", "computing_for", "current_flight")
 
 T = TypeVar("T")
-
-#: Seconds between two looks at whether another loop's flight is still alive.
-FOREIGN_CHECK: Final = 0.25
 
 #: The key of what stands for several flights.
 _NOBODY: Final = Key("0" * 64)
@@ -162,7 +159,7 @@ class FlightTable:
         loop, aboard = asyncio.get_running_loop(), _aboard.get()
         with _mutex:
             flight = self._flights.get(key)
-            if flight is not None and not is_alive(flight, loop):
+            if flight is not None and not (flight.loop is loop or flight.loop.is_running()):
                 self._ground(flight)
                 flight = None
             new: Flight[Any] | None = None
@@ -211,23 +208,14 @@ class FlightTable:
         try:
             if flight.loop is loop:
                 await future
-            else:
-                await self._wait_for_other_loop(flight, future)
+            elif not await is_woken(future, flight.loop):
+                with _mutex:
+                    self._ground(flight)
+                raise LeaderLost
         finally:
             with _mutex:
                 flight.discard(future)
         return future.result()
-
-    async def _wait_for_other_loop(self, flight: Flight[T], future: asyncio.Future[T | Missing]) -> None:
-        strikes = 0
-        while not future.done():
-            await asyncio.wait({future}, timeout=FOREIGN_CHECK)
-            # A loop between two runs is no longer alive either, but may only be between two runs: look twice.
-            strikes = 0 if is_alive(flight, None) else strikes + 1
-            if not future.done() and (strikes > 1 or flight.loop.is_closed()):
-                with _mutex:
-                    self._ground(flight)
-                raise LeaderLost
 
     def _depart(self, flight: Flight[T], produce: Callable[[Flight[T]], Awaitable[T]]) -> None:
         # The loop keeps only weak references to tasks: the flight holds this one until it ends.
@@ -293,11 +281,6 @@ def computing_for(flights: Collection[Flight[Any]], label: str) -> Generator[Non
             shared.settled = True
             for seat in seats:
                 seat.give_up()
-
-
-def is_alive(flight: Flight[Any], here: asyncio.AbstractEventLoop | None) -> bool:
-    """Tell whether the loop of ``flight`` runs, which it does if it is ``here``."""
-    return flight.loop is here or flight.loop.is_running()
 
 
 _tables: WeakSet[FlightTable] = WeakSet()

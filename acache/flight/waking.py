@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from acache.types import Missing
 
-__all__ = ("call_soon", "running_loop", "wake")
+__all__ = ("call_soon", "is_woken", "running_loop", "wake")
 
 T = TypeVar("T")
+
+#: Seconds between two looks at a loop of another thread, which may have stopped running.
+_LOOK: Final = 0.25
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -27,6 +30,18 @@ def call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], 
         loop.call_soon_threadsafe(callback, *args)
     except RuntimeError:  # closed meanwhile: nobody waits there any more
         return
+
+
+async def is_woken(future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> bool:
+    """Wait for a future that another loop has to set; tell whether it did, or has ended before."""
+    strikes = 0
+    while not future.done():
+        await asyncio.wait({future}, timeout=_LOOK)
+        # A loop between two runs does not run either: look twice.
+        strikes = 0 if loop.is_running() else strikes + 1
+        if not future.done() and (strikes > 1 or loop.is_closed()):
+            return False
+    return True
 
 
 def wake(futures: set[asyncio.Future[T | Missing]], outcome: T | Missing) -> None:

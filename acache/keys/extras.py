@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from types import FunctionType, MemberDescriptorType
 from typing import Any, Final, cast
 
-__all__ = ("extras_of", "has_native_state")
+__all__ = ("derived_names", "extras_of", "has_native_state")
 
 _POINTER: Final = 8
 _BOOKKEEPING: Final = frozenset({"__orig_class__", "_attrs_cached_hash"})
@@ -23,8 +23,7 @@ _NO_ROOM: Final = frozenset({"__dict__", "__weakref__"})
 
 def extras_of(cls: type, base: type, declared: Collection[str]) -> Callable[[Any], bool]:
     """Return what tells whether an instance of ``cls`` has attributes that are neither ``declared`` nor a ``base``'s own."""
-    derived = {name for part in cls.__mro__ for name in _cached_properties(part)}
-    known = derived.union(declared, _BOOKKEEPING)
+    known = derived_names(cls).union(declared)
     own = cls.__mro__[: cls.__mro__.index(base)]
     slots = [_reader(part, slot) for part in own for slot in _slots(part) if slot not in known]
     has_dict = cls.__dictoffset__ != 0
@@ -33,6 +32,11 @@ def extras_of(cls: type, base: type, declared: Collection[str]) -> Callable[[Any
         return (has_dict and not known.issuperset(value.__dict__)) or any(is_set(value) for is_set in slots)
 
     return has_extras
+
+
+def derived_names(cls: type) -> frozenset[str]:
+    """Return the names of attributes that instances of ``cls`` may hold and that are no state of theirs."""
+    return _BOOKKEEPING.union(*map(_cached_properties, cls.__mro__))
 
 
 def has_native_state(cls: type, base: type) -> bool:

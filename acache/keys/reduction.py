@@ -15,9 +15,9 @@ import copyreg
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, Final, cast
 
+from acache.keys.extras import derived_names
 from acache.keys.references import class_name
 from acache.keys.walk import Encoder, Refusal, Walk, payload, text
 
@@ -73,7 +73,7 @@ def placed(encoder: Encoder) -> Encoder:
 def reduced(cls: type) -> Encoder:
     """Encode instances of ``cls`` by what ``__reduce_ex__()`` gives of them."""
     head = b"".join(map(text, class_name(cls)))
-    derived = {name for part in cls.__mro__ for name, value in vars(part).items() if isinstance(value, cached_property)}
+    derived = derived_names(cls)
 
     def encode(value: Any, walk: Walk) -> bytes:
         return payload(b"o", head + b"".join(walk.parts(_parts(value, cls, derived), "part {} of what makes it")))
@@ -87,7 +87,7 @@ def _count(value: object, graph: GraphWalk) -> None:
         raise Refusal(value, "its parts refer to each other in too many ways")
 
 
-def _parts(value: Any, cls: type, derived: set[str]) -> tuple[object, ...]:
+def _parts(value: Any, cls: type, derived: frozenset[str]) -> tuple[object, ...]:
     """Return what makes ``value`` again, for all the same, however it came to be."""
     try:
         given = _reduce(value)
@@ -97,14 +97,29 @@ def _parts(value: Any, cls: type, derived: set[str]) -> tuple[object, ...]:
         function, arguments, state, items, pairs, setter = told
         if issubclass(cls, (set, frozenset)) and len(arguments) == 1:
             arguments = (frozenset(arguments[0]),)  # given as a list, in the order of this process
-        if isinstance(state, dict):
-            attributes = cast("dict[object, object]", state)
-            state = {name: attribute for name, attribute in attributes.items() if name not in derived} or None
+        state = _without(state, derived)
         listed = None if items is None else list(items)
         mapped = None if pairs is None else (OrderedDict if issubclass(cls, OrderedDict) else dict)(pairs)
     except Exception as error:  # noqa: BLE001 - whatever a class raises, or gives, when it is pickled
         raise Refusal(value, f"reducing it raised {type(error).__qualname__}", cause=error, pickling=True) from None
     return function, arguments, state, listed, mapped, setter
+
+
+def _without(state: Any, derived: frozenset[str]) -> Any:
+    """Return the state of an object without what it can make again; it may be a pair of attributes and slots."""
+    if isinstance(state, dict):
+        attributes = cast("dict[object, object]", state)
+        return {name: attribute for name, attribute in attributes.items() if name not in derived} or None
+    if _is_pair(state):
+        return _without(state[0], derived), _without(state[1], derived)
+    return state
+
+
+def _is_pair(state: Any) -> bool:
+    if type(state) is not tuple:
+        return False
+    parts = cast("tuple[object, ...]", state)
+    return len(parts) == 2 and isinstance(parts[1], dict)  # noqa: PLR2004 - a pair
 
 
 def _reduce(value: Any) -> Any:

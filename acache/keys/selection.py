@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
-from inspect import iscoroutinefunction
 from itertools import zip_longest
 from typing import Any
 
+from acache.callables import is_coroutine_function
 from acache.exceptions import ConfigurationError
 from acache.keys.binding import Binder, Signature
 from acache.keys.identity import FunctionIdentity
@@ -47,7 +47,7 @@ def select(identity: FunctionIdentity, key: object, ignore: Collection[str]) -> 
         raise ConfigurationError(label, "key= says what counts, so ignore= has nothing to leave out")
     elif isinstance(key, str):
         selection = _by_template(signature, label, key)
-    elif not callable(key) or iscoroutinefunction(key):
+    elif not callable(key) or is_coroutine_function(key):
         raise ConfigurationError(label, "key= is neither a template nor a plain function of the arguments")
     else:
         selection = _by_function(signature, key)

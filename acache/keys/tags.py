@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from inspect import iscoroutinefunction
 from typing import Any, Concatenate, TypeAlias, cast, final
 
+from acache.callables import is_coroutine_function
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys.binding import Binder, Signature
 from acache.keys.identity import FunctionIdentity
@@ -61,7 +61,7 @@ class TagRecipe:
                     templates.append(_template(identity, parts))
                 else:
                     texts.append("".join(cast("tuple[str, ...]", parts)))
-            elif not callable(tag) or iscoroutinefunction(tag):
+            elif not callable(tag) or is_coroutine_function(tag):
                 raise ConfigurationError("tags", f"{self._label} has one that is neither a text nor a plain function")
             else:
                 functions.append(tag)

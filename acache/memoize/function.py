@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, final
 import anyio.to_thread
 
 from acache.bridge import RunHere, drive, in_event_loop, run_sync
+from acache.callables import is_coroutine_function
 from acache.context import (
     Isolation,
     IsolationSchema,
@@ -36,7 +37,7 @@ from acache.tiers.eviction import DEAD
 from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key
 
-__all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared", "is_coroutine_function")
+__all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared")
 
 #: What a memoized function has besides being callable.
 FACE_METHODS: Final = (
@@ -118,6 +119,7 @@ class Memoized:
         #: Looks into the tiers for this call and others together.
         self._find = find
         self._params_encoder = params_encoder
+        self._encodes_async = is_coroutine_function(params_encoder)
         self._tags = tags
         #: Makes what callers see of this function, or of it with other options.
         self._present = present
@@ -194,7 +196,7 @@ class Memoized:
 
     def key(self, args: Args, kwargs: Kwargs) -> Prepared:
         """Make the key of a call without waiting; an async params encoder goes through the bridge."""
-        if inspect.iscoroutinefunction(self._params_encoder):
+        if self._encodes_async:
             return run_sync(self.prepare, args, kwargs)
         params: Any = MISSING
         if self._params_encoder is not None:
@@ -274,7 +276,7 @@ class Memoized:
         return value
 
     def _call_bridged(self, args: Args, kwargs: Kwargs, cell: Cell | None, route: Route, started: float) -> Any:
-        if route in {Route.LOOKUP, Route.REPLAY} and not inspect.iscoroutinefunction(self._params_encoder):
+        if route in {Route.LOOKUP, Route.REPLAY} and not self._encodes_async:
             prepared = self.key(args, kwargs)
             used = -math.inf if cell is None else cell.used
             hit, value = self._peek(prepared, args, kwargs, route, started, used)
@@ -463,12 +465,6 @@ class Memoized:
             "copy": self.options.copy,
             "tags": None if self._tags is None else self._tags.given,
         }
-
-
-def is_coroutine_function(function: Callable[..., Any]) -> bool:
-    """Tell whether calling ``function``, which may be an object, makes a coroutine."""
-    call = getattr(function, "__call__", None)  # noqa: B004 - asks how it is called, not whether
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 async def _compute_there(run_here: RunHere, body: Callable[[], Any]) -> Any:

@@ -162,8 +162,11 @@ class Cells:
             return NOWHERE
 
     def _table_of(self, args: tuple[Any, ...]) -> _Table:
-        """Return the table for calls with such arguments; the one for all others, when there are too many."""
-        if len(args) > MAX_LENGTH or len(self._tables) > MAX_SHAPES:
+        """Return the table for calls with such arguments; the one for all others, when there are too many.
+
+        Two tables are for calls of any shape.
+        """
+        if len(args) > MAX_LENGTH or len(self._tables) - 2 >= MAX_SHAPES:
             return self._table
         node = self.shapes
         for value in args:

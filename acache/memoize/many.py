@@ -17,14 +17,15 @@ from typing import Any, Final, Protocol, TypeVar, Unpack, final, overload
 import anyio.to_thread
 
 from acache.bridge import run_sync
+from acache.callables import is_coroutine_function
 from acache.clock import Duration, as_seconds
 from acache.context import PLAIN, Scope, current_scope
-from acache.engine import Batcher, Call, Costed, Engine, Route, find_many, refuse_unrepeatable, run_many
+from acache.engine import Batcher, Call, Costed, Engine, Route, check_count, find_many, refuse_unrepeatable, run_many
 from acache.exceptions import AbsentKeyError, BatchResultError, ConfigurationError, KeyEncodingError, UserError
 from acache.keys import canonical
 from acache.locks import Limiter
 from acache.memoize.decorate import MemoizeOptions, StandIn, Studio, check_options
-from acache.memoize.function import ENTRY_METHODS, Memoized, is_coroutine_function
+from acache.memoize.function import ENTRY_METHODS, Memoized
 from acache.memoize.method import is_in_class
 from acache.memoize.protocols import AsyncMany, SyncMany
 from acache.tiers.base import Tier
@@ -133,7 +134,7 @@ class Many:
             self._load_all,
             clock,
             window=_window(label, own["window"]),
-            max_batch=_max_batch(label, own["max_batch"]),
+            max_batch=check_count("max_batch", label, own["max_batch"]),
         )
         stand_in = StandIn(_named_as(function, self._load_one), self._find, present=self._present)
         #: The function of one key.
@@ -324,14 +325,6 @@ def _window(label: str, given: Duration | None) -> float:
     if window is None and given is not None:  # infinite
         raise ConfigurationError("window", f"{label}: keys would wait for ever")
     return window or 0.0
-
-
-def _max_batch(label: str, given: object) -> int | None:
-    if given is None:
-        return None
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise ConfigurationError("max_batch", f"{label} needs a whole number from 1 on")
-    return given
 
 
 def _named_as(function: Any, body: Callable[[Any], Coroutine[Any, Any, Costed]]) -> Callable[..., Any]:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, final
 
-from acache.exceptions import ConfigurationError, DuplicateIdentityError
+from acache.engine import check_count
+from acache.exceptions import DuplicateIdentityError
 from acache.keys import KeyRecipe, differs, fingerprint
 from acache.locks import Limiter
 from acache.memoize.function import Memoized
@@ -65,15 +66,14 @@ class Registry:
                 return
         raise DuplicateIdentityError(recipe.label, differs(mark, known))
 
-    def limiter(self, recipe: KeyRecipe, places: object) -> Limiter | None:
-        """Return what lets ``places`` computations of an identity run at once; one for all who ask for as many.
+    def limiter(self, recipe: KeyRecipe, given: object) -> Limiter | None:
+        """Return what lets ``given`` computations of an identity run at once; one for all who ask for as many.
 
         Raises :class:`~acache.exceptions.ConfigurationError` for what is no number of places.
         """
+        places = check_count("max_concurrency", recipe.label, given)
         if places is None:
             return None
-        if isinstance(places, bool) or not isinstance(places, int) or places < 1:
-            raise ConfigurationError("max_concurrency", f"{recipe.label} needs a whole number from 1 on")
         with self._mutex:
             return self._limiters.setdefault((recipe.prefix, places), Limiter(places))
 

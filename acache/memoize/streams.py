@@ -8,7 +8,7 @@ from functools import partial, wraps
 from typing import Any, Final
 
 from acache.context import current_scope
-from acache.engine import Engine, Route
+from acache.engine import Engine, Route, check_count
 from acache.engine.streaming import follow, record_alone
 from acache.exceptions import ConfigurationError, ReplayMissError
 from acache.memoize.function import Memoized
@@ -33,10 +33,7 @@ def check_stream(name: str, engine: Engine, options: dict[str, Any]) -> int:
     _refuse_meaningless(name, options)
     if engine.determinism is not None:
         raise ConfigurationError("memoize", f"{name} is a stream, on which the workers of this cache cannot agree")
-    limit = options.get("max_stream_bytes", MAX_STREAM_BYTES)
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ConfigurationError("max_stream_bytes", f"{name} needs a whole number from 1 on")
-    return limit
+    return check_count("max_stream_bytes", name, options.get("max_stream_bytes")) or MAX_STREAM_BYTES
 
 
 def _refuse_meaningless(name: str, options: Mapping[str, Any]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast, final
 
+from acache.callables import is_coroutine_function
 from acache.keys import encode_key
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ComputeCounter:
 
         Arguments that cannot be part of a key raise :class:`~acache.exceptions.KeyEncodingError` in the call.
         """
-        if inspect.iscoroutinefunction(function):
+        if is_coroutine_function(function):
 
             @functools.wraps(function)
             async def counted_async(*args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import pytest
 
@@ -19,6 +19,7 @@ from acache.exceptions import KeyEncodingError
 from acache.keys import canonical, canonical_result
 
 ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
 
 
 class Config:
@@ -79,6 +80,26 @@ class Slotted:
 
     def __init__(self, left: object, right: object) -> None:
         self.left, self.right = left, right
+
+
+class LazySlotted:
+    """Has slots, and a dictionary for what it has computed."""
+
+    __slots__ = ("__dict__", "n")
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    @cached_property
+    def square(self) -> int:
+        return self.n**2
+
+
+class Box(Generic[T]):
+    """Remembers the type it was made for, if it was."""
+
+    def __init__(self, item: T) -> None:
+        self.item = item
 
 
 class Text(str):  # noqa: SLOT000 - as below says
@@ -259,3 +280,11 @@ def test_what_cannot_be_taken_apart() -> None:
     for value in (lambda: None, loop, iter([lambda: None]), *map(Rubbish, (1, (int,) * 7, (int, (), None, 5))), tangle):
         with pytest.raises(KeyEncodingError):
             canonical_result(value)
+
+
+def test_what_can_be_made_again_is_no_part_of_a_result() -> None:
+    """What a cached property left beside slots, and the parameter of a type, do not tell results apart; their state does."""
+    used = LazySlotted(2)
+    assert used.square == 4
+    assert canonical_result(used) == canonical_result(LazySlotted(2)) != canonical_result(LazySlotted(3))
+    assert canonical_result(Box[int](1)) == canonical_result(Box(1)) != canonical_result(Box(2))

@@ -408,7 +408,7 @@ async def test_encoder_and_decoder_stand_between_result_and_store(cache: FastCac
 
 
 async def test_a_params_encoder_names_the_call(cache: FastCache, define: Define) -> None:
-    """With a params encoder, sync or async, any argument is fine."""
+    """With a params encoder, sync or async, a function or an object, any argument is fine."""
     runs: list[int] = []
 
     async def encode(*args: object, **kwargs: object) -> str:
@@ -418,7 +418,11 @@ async def test_a_params_encoder_names_the_call(cache: FastCache, define: Define)
     def encode_at_once(*args: object, **kwargs: object) -> str:
         return "always"
 
-    encoders: list[Callable[..., Any]] = [encode_at_once, encode]
+    class Encoder:
+        async def __call__(self, *args: object, **kwargs: object) -> str:
+            return "always"
+
+    encoders: list[Callable[..., Any]] = [encode_at_once, encode, Encoder()]
     for version, encoder in enumerate(encoders):
         runs.clear()
 

@@ -19,7 +19,7 @@ from acache.keys import KeyRecipe
 from acache.keys.limits import ITEM_SIZE
 from acache.keys.walk import Walk
 from acache.memoize import memoized_of
-from acache.memoize.hot import NOWHERE, Cells
+from acache.memoize.hot import MAX_SHAPES, NOWHERE, Cells
 from acache.testing import ManualClock
 
 Define = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -394,3 +394,15 @@ async def test_a_dropped_cache_is_collected() -> None:
     assert gone() is None
     with config.override(recache=True):
         await asyncio.sleep(0)
+
+
+def test_as_many_shapes_as_are_promised_have_a_table() -> None:
+    """Calls of the first shapes have tables of their own, and those of all others share one: they are found all the same."""
+    cells = Cells()
+    values: tuple[Any, ...] = (1, "a", b"b", True, None, 1.5)
+    calls = list(itertools.islice(itertools.product(values, repeat=2), MAX_SHAPES + 3))
+    found = [cells.find(call, {}) for call in calls]
+    assert sum(len(table) for table in cells.pairs.values()) == MAX_SHAPES
+    own = [cells.pairs[type(one)][type(two)](one, two) for one, two in calls[:MAX_SHAPES]]
+    assert own + [cells.find(call, {}) for call in calls[MAX_SHAPES:]] == found
+    assert len(set(map(id, found))) == len(calls)
