@@ -6,7 +6,6 @@ import asyncio
 import faulthandler
 import os
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import AsyncGenerator, Callable
@@ -22,7 +21,7 @@ from acache.types import Entry, Key
 PATIENCE = 10.0
 FORKS = 40
 
-cache = FastCache(MemoryTier(), DiskTier(tempfile.mkdtemp(prefix="acache-forker-")))
+cache = FastCache(MemoryTier(), DiskTier(sys.argv[2]))
 
 
 @cache.memoize(tags=["all"])

@@ -49,6 +49,12 @@ async def test_a_refresh_that_is_cancelled_before_it_begins() -> None:
     task.cancel()
     await settle()
     assert (work.begun, background.is_refreshing(KEY)) == (0, False)
+    background.refresh(KEY, work, "refresh")
+    await settle()
+    assert work.begun == 1
+    work.go.set()
+    await settle()
+    assert not background.is_refreshing(KEY)
 
 
 def test_a_refresh_whose_loop_is_closed() -> None:

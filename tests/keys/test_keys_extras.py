@@ -318,3 +318,10 @@ def test_two_users_never_get_one_page() -> None:
     with pytest.raises(CustomParamsEncoderRequiredError, match="declare them as fields"):
         render(Authenticated("/", "alice"))
     assert render(Untouched("/")) == "/"
+
+
+def test_fields_that_are_not_compared_make_no_difference() -> None:
+    """Whoever declared a field to be left out of comparisons, or to be passed on only, left it out of the key."""
+    assert canonical(Request("/", "not compared", 5)) == canonical(Request("/")) != canonical(Request("/other"))
+    assert canonical(Job("job", "not compared")) == canonical(Job("job")) != canonical(Job("other"))
+    assert canonical(Bag("me", "not compared")) == canonical(Bag("me")) != canonical(Bag("you"))

@@ -602,13 +602,18 @@ def prepared(
 def test_a_value_that_puts_another_in_its_own_place_when_it_goes() -> None:
     """A finalizer that runs while its value is replaced does not get in between."""
     tier = MemoryTier(max_entries=4)
+    answers: list[Written] = []
 
     class Stubborn:
         def __del__(self) -> None:
-            tier.put(key(0), entry("again"), replace=True)
+            answers.append(tier.put(key(0), entry("again"), replace=True))
 
     tier.put(key(0), entry(Stubborn()), replace=True)
     tier.put(key(0), entry("new"), replace=True)
+    assert answers == [Written.FAILED]
+    kept = tier.node(key(0))
+    assert kept is not None
+    assert kept.value == "new"
     check(tier)
 
 
