@@ -40,6 +40,7 @@ _AMOUNT: Final = Struct("<QQ")
 _TOTAL: Final = _HEAD.size + _LOOKS.size
 _SHARDS: Final = _TOTAL + _AMOUNT.size
 _HAND: Final = Struct("<q")
+_MOST_HAND: Final = (1 << 63) - 1
 _HANDS: Final = _SHARDS + SHARDS * _AMOUNT.size
 _SIZE: Final = _HANDS + SHARDS * _HAND.size
 #: Entries that may be owed; while the disk fails for longer, the oldest are forgotten.
@@ -126,8 +127,8 @@ class Page:
         return hand
 
     def set_hand(self, number: int, hand: int) -> None:
-        """Keep that."""
-        _HAND.pack_into(self._data, _HANDS + number * _HAND.size, hand)
+        """Keep that; as the largest there is room for, if it is larger: a file's time may be any."""
+        _HAND.pack_into(self._data, _HANDS + number * _HAND.size, min(hand, _MOST_HAND))
 
     def add(self, number: int, amount: Amount) -> None:
         """Count what was published."""

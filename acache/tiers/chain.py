@@ -178,8 +178,9 @@ class ChainTier(Tier):
 
         What a narrower tier holds may have been changed by who shares it. Fills nothing.
         """
-        fixed = [tier for tier in self._readable if tier.is_read_only]
-        for tier in (*fixed, *reversed(self._readable)):
+        tiers = self._readable
+        fixed = [tier for tier in tiers if tier.is_read_only]
+        for tier in (*fixed, *(tier for tier in reversed(tiers) if not tier.is_read_only)):
             entry = await self._unless_dead(key, await tier.read(key, codec))
             if entry is not None:
                 return entry
@@ -305,7 +306,10 @@ class ChainTier(Tier):
 
     async def _is_fixed(self, key: Key, codec: Codec | None) -> bool:
         """Tell whether a tier that cannot be written holds ``key``."""
-        return any([await tier.read(key, codec) is not None for tier in self.tiers if tier.is_read_only])
+        for tier in self.tiers:
+            if tier.is_read_only and await tier.read(key, codec) is not None:
+                return True
+        return False
 
     async def _remove(self, key: Key) -> bool:
         removed = False
@@ -380,9 +384,10 @@ class ChainTier(Tier):
             for key, entry in entries.items():
                 self._fill_memory(tier, key, entry, watches[key], replace=replace)
             return
-        async with self._holding(entries.keys()):
-            fresh = {key: entry for key, entry in entries.items() if watches[key].fresh}
-            count_stored(await tier.write_many(fresh, replace=replace, codec=codec))
+        with suppress(BridgeError):  # as in _fill()
+            async with self._holding(entries.keys()):
+                fresh = {key: entry for key, entry in entries.items() if watches[key].fresh}
+                count_stored(await tier.write_many(fresh, replace=replace, codec=codec))
 
     def _fill_memory(self, memory: MemoryTier, key: Key, entry: Entry, watch: Watch, *, replace: bool = False) -> None:
         with suppress(ConfigurationError):  # as in _write_through()

@@ -155,9 +155,15 @@ class MemoryTier(Tier):
             if node is None or node.entry is not entry or deadline is None:
                 return
             node.deadline = deadline
-            if node.due is None:
+            if node.due is not None or self._changing:  # in the middle of a change, the next use comes here again
+                return
+            self._changing = True
+            try:
                 node.due = deadline
                 heapq.heappush(self._expiring, node)
+            finally:
+                gone = self._end_change()
+        self._tell(gone)
 
     def _deadline(self, entry: Entry, now: float) -> float | None:
         """Return when an entry is over, in monotonic seconds: by its age, which a wall clock that jumps does not change."""

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from tests.disk.conftest import MakeTier
 
 
+#: In the year 2400, in nanoseconds: more than 63 bits.
+FAR_FUTURE = 13_569_465_600 * 10**9
+
+
 def stored(tier: DiskTier) -> list[Path]:
     """Return the files that hold entries."""
     return sorted(path for path in Path(tier._shelf.path).glob("??/*") if not path.name.startswith("."))
@@ -412,6 +416,18 @@ async def test_nothing_is_done_for_a_closed_tier(make_tier: MakeTier, tmp_path: 
 
 
 # --- races and faults -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", DISK_POLICIES)
+def test_files_from_the_future_are_culled(make_tier: MakeTier, policy: str) -> None:
+    """A time of modification beyond what the ledger has room for, which a clock or a copy may leave, stops no cull."""
+    peer, tier = make_tier(), make_tier(max_entries=2, policy=policy)
+    for number in range(6):
+        put(peer, number)
+    for path in stored(peer):
+        os.utime(path, ns=(FAR_FUTURE, FAR_FUTURE))
+    assert cull(tier)
+    assert len(stored(peer)) <= 2
 
 
 @pytest.mark.parametrize("policy", DISK_POLICIES)

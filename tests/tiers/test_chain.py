@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acache.codecs import Codec
 from acache.events import TierEvent
-from acache.exceptions import ConfigurationError
+from acache.exceptions import BridgeError, ConfigurationError
 from acache.testing import FaultyTier
-from acache.tiers import ChainTier, MemoryTier, Tier
+from acache.tiers import ChainTier, DiskTier, MemoryTier, Tier
 from acache.types import Entry, Key, Written
 from tests.intruder import at_every_call
 
@@ -261,3 +262,20 @@ def test_a_sink_runs_under_no_lock_of_the_chain() -> None:
     assert chain.find_now(KEY) is not None
     assert memory.node(KEY) is not None
     assert free == [True]
+
+
+async def test_many_that_cannot_be_copied_are_found_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that would wait for ever, for a loop that a sync call blocks, is given up, and nobody misses a hit for it."""
+    near, far = DiskTier(tmp_path / "near"), DiskTier(tmp_path / "far")
+    chain = ChainTier(near, far)
+    await far.set("k", "v")
+
+    def refuse(*_: object) -> object:
+        raise BridgeError("it would wait for a blocked loop")
+
+    monkeypatch.setattr(chain, "_holding", refuse)
+    found = await chain.get_many(["k"])
+    assert [hit.value for hit in found.values()] == ["v"]
+    assert await near.get("k") is None
