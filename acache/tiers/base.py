@@ -84,7 +84,7 @@ class Tier(ABC):
         encoded = encode_key(key)
         found = self._read_now(encoded, None)
         if found is None:
-            entry = self._accepted(encoded, await attempt(self._read(encoded, None)))
+            entry = await self.read(encoded)
         else:
             entry = self._counted(encoded, None if found is MISSING else found)
         return None if entry is None else self.hit(entry)

@@ -141,13 +141,29 @@ async def test_open_bundle_is_a_snapshot(path: Path) -> None:
     await bundle.aclose()
 
 
+def state(path: Path) -> tuple[object, ...]:
+    """Return what a file is, and what is in it; not when it was read last, which looking changes."""
+    status = path.stat()
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return (
+        status.st_ino,
+        status.st_mode,
+        status.st_nlink,
+        status.st_uid,
+        status.st_gid,
+        status.st_size,
+        times,
+        path.read_bytes(),
+    )
+
+
 @pytest.mark.parametrize("again", [{}, entries("a", "c")], ids=["nothing", "what is there"])
 async def test_nothing_new_leaves_the_file_alone(path: Path, again: dict[Key, Entry]) -> None:
     """A dump of nothing, or of nothing new, does not touch the bundle, and says what it holds."""
     digest = await dump_bundle(path, entries("a", "b", "c"))
-    before, content = path.stat(), path.read_bytes()
+    before = state(path)
     assert await dump_bundle(path, again) == digest
-    assert (path.stat(), path.read_bytes()) == (before, content)
+    assert state(path) == before
 
 
 async def test_nothing_makes_no_file(path: Path) -> None:
@@ -160,10 +176,10 @@ async def test_nothing_makes_no_file(path: Path) -> None:
 async def test_conflict(path: Path, value: object) -> None:
     """Another value under a key that is there is an error that names the key, and the bundle stays as it is."""
     await dump_bundle(path, entries("a", "b"))
-    before, content = path.stat(), path.read_bytes()
+    before = state(path)
     with pytest.raises(DeterministicCachingIMCDumpConflictError, match=key("b")):
         await dump_bundle(path, entries("0", "z") | {key("b"): Entry(value, 1.0)})
-    assert (path.stat(), path.read_bytes()) == (before, content)
+    assert state(path) == before
     assert sorted(each.name for each in path.parent.iterdir()) == ["results", "results.lock"]
 
 
@@ -262,11 +278,11 @@ def test_digest_is_of_the_results(path: Path) -> None:
 async def test_value_that_cannot_be_encoded(path: Path) -> None:
     """A value that the codec refuses is the caller's to hear of, and the bundle stays as it is."""
     await dump_bundle(path, entries("a"))
-    before, content = path.stat(), path.read_bytes()
+    before = state(path)
     for value in (lambda: None, Point(1, 2.0)):
         with pytest.raises(ValueEncodingError):
             await dump_bundle(path, entries("b") | {key("c"): Entry(value, 1.0)}, codec="json")
-    assert (path.stat(), path.read_bytes()) == (before, content)
+    assert state(path) == before
     assert not list(path.parent.glob(".tmp-*"))
 
 
