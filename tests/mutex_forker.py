@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from acache import DiskTier, FastCache, MemoryTier, mutexes
 from acache.config import settings
 from acache.context import IsolationSchema, isolation_key
+from acache.listeners import Listeners
 from acache.testing import ManualClock
 from acache.types import Entry, Key
 
@@ -135,6 +136,42 @@ def half_changed() -> int:
     return status
 
 
+def half_told() -> int:
+    """Fork while another thread has invalidated a tag and nobody has heard of it yet."""
+    memory = FastCache(MemoryTier())
+    runs: list[int] = []
+
+    @memory.memoize(tags="all")
+    def count(x: int) -> int:
+        runs.append(x)
+        return len(runs)
+
+    assert [count(1), count(1)] == [1, 1]
+    reached, leave = threading.Event(), threading.Event()
+    tell = Listeners.tell
+
+    def wait_first(self: Listeners) -> None:
+        if threading.current_thread() is thread:
+            reached.set()
+            leave.wait()
+        tell(self)
+
+    Listeners.tell = wait_first  # type: ignore[method-assign]
+    thread = threading.Thread(target=lambda: asyncio.run(memory.invalidate_tags("all")))
+    thread.start()
+    reached.wait()
+
+    def check() -> None:
+        assert count(1) == 2, "nobody would ever tell the child"
+
+    status = fork(check)
+    leave.set()
+    thread.join()
+    Listeners.tell = tell  # type: ignore[method-assign]
+    assert count(1) == 2
+    return status
+
+
 def key(n: int) -> Key:
     """Return the key number ``n``."""
     return Key(f"{n:064x}")
@@ -167,4 +204,6 @@ def storm() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit({"held": held, "half_changed": half_changed, "storm": storm}[sys.argv[1]]())
+    raise SystemExit(
+        {"held": held, "half_changed": half_changed, "half_told": half_told, "storm": storm}[sys.argv[1]]()
+    )

@@ -99,7 +99,7 @@ def _is_annotation(path: Path, node: ast.Attribute) -> bool:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("script", ["held", "half_changed", "storm"])
+@pytest.mark.parametrize("script", ["held", "half_changed", "half_told", "storm"])
 def test_x1_a_child_waits_for_no_thread_of_its_parent(tmp_path: Path, script: str) -> None:
     """X1: whatever other threads held or had half changed at a fork, the child's caches are whole and nobody waits."""
     run(Path(__file__).with_name("mutex_forker.py"), script, str(tmp_path / "cache"))

@@ -6,25 +6,21 @@ Nothing is read at import. Whoever keeps something that was derived from the set
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import MethodType
 from typing import Any, Final, cast, final
-from weakref import WeakMethod
 
 from platformdirs import user_cache_path
 
 from acache.exceptions import ConfigurationError
+from acache.listeners import Callback, Listeners
 from acache.mutexes import make_mutex
 
 __all__ = ("Settings", "cache_directory", "on_change", "override", "settings")
-
-_log = logging.getLogger("acache")
 
 _PREFIX: Final = "ACACHE_"
 _BOOLEANS: Final = {
@@ -128,7 +124,7 @@ class _Process:
         self.current: Settings | None = None
         self._environment: Settings | None = None
         self._overrides: list[dict[str, Any]] = []
-        self._listeners: list[Callable[[], Callable[[], object] | None]] = []
+        self.listeners: Final = Listeners("settings")
         # Re-entrant, because listeners, which are called under it, may read and override.
         self._lock = make_mutex()
 
@@ -146,7 +142,7 @@ class _Process:
             except ConfigurationError:
                 self._overrides.pop()
                 raise
-            self._tell()
+            self.listeners.tell()
             return self.read()
 
     def remove(self, changes: dict[str, Any]) -> None:
@@ -154,32 +150,12 @@ class _Process:
             # By identity: two threads may have made equal overrides.
             self._overrides = [each for each in self._overrides if each is not changes]
             self._combine()
-            self._tell()
-
-    def listen(self, listener: Callable[[], Callable[[], object] | None]) -> Callable[[], None]:
-        with self._lock:
-            self._listeners.append(listener)
-
-        def unsubscribe() -> None:
-            with self._lock:
-                self._listeners = [each for each in self._listeners if each is not listener]
-
-        return unsubscribe
+            self.listeners.tell()
 
     def _combine(self) -> None:
         if self._environment is None:
             self._environment = Settings.from_environ(os.environ)
         self.current = replace(self._environment, **{k: v for each in self._overrides for k, v in each.items()})
-
-    def _tell(self) -> None:
-        for listener in self._listeners:
-            callback = listener()
-            try:
-                if callback is not None:
-                    callback()
-            except Exception as error:  # noqa: BLE001 - a listener must never break an override
-                _log.warning("a settings listener failed with %s", type(error).__name__)
-        self._listeners = [each for each in self._listeners if each() is not None]
 
 
 _process: Final = _Process()
@@ -210,10 +186,10 @@ def override(**changes: Any) -> Generator[Settings]:
         _process.remove(changes)
 
 
-def on_change(callback: Callable[[], object]) -> Callable[[], None]:
+def on_change(callback: Callback) -> Callable[[], None]:
     """Call ``callback()`` after each change of the settings, in the thread that made it; the function returned ends that.
 
     A bound method does not keep its object alive. A callback that fails is logged with its type only. Callbacks are
     called one at a time, and the last call comes after the last change.
     """
-    return _process.listen(WeakMethod(callback) if isinstance(callback, MethodType) else lambda: callback)
+    return _process.listeners.add(callback)

@@ -5,8 +5,8 @@ environment a function's keys contain; :func:`register_form` adds forms; :func:`
 a ``with`` block.
 
 From the bottom up: *canonical* (JSON), *scope* (switches and factors), *forms* (the nouns), *accelerator* and *builtin* (the
-forms every process has), *reading* (from answers to a key), *listeners*, *selected* and *registry* (the forms there are),
-*schema* (which of them count), *probing* (asking them), *key* (the isolation of a call).
+forms every process has), *reading* (from answers to a key), *selected* and *registry* (the forms there are), *schema* (which of
+them count), *probing* (asking them), *key* (the isolation of a call).
 """
 
 from __future__ import annotations

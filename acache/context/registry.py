@@ -13,10 +13,10 @@ from typing import Final, final
 from acache.callables import is_coroutine_function
 from acache.context.builtin import BUILT_IN
 from acache.context.forms import Form, Kind
-from acache.context.listeners import Callback, Listeners
 from acache.context.reading import Isolation
 from acache.context.selected import follow
 from acache.exceptions import ConfigurationError
+from acache.listeners import Callback, Listeners
 from acache.mutexes import make_mutex
 
 __all__ = ("REGISTRY", "CompileContext", "Era", "Registry", "RuntimeContext", "on_reprobe", "register_form")
@@ -49,7 +49,7 @@ class Registry:
         for form in BUILT_IN:
             by_kind[form.kind][form.name] = form
         self.era = Era(by_kind["runtime"], by_kind["compile"])
-        self.listeners = Listeners()
+        self.listeners = Listeners("isolation")
         #: Who registered a form and has not ended that. Those of acache have no entry.
         self._holders: dict[Form, set[object]] = {}
         self._lock = make_mutex()

@@ -179,7 +179,8 @@ class Studio:
         self.registry = Registry()
         self._plain: Scope = CLOSED
         self._gates: dict[IsolationSchema, Gate] = {}
-        on_reprobe(self._change_forms)  # held weakly
+        on_reprobe(self._change_forms)  # held weakly, as is the other
+        engine.chain.stamps.listeners.add(self._forget_tagged)
 
     def open_gates(self, plain: Scope) -> None:
         """Let calls in the scope ``plain`` take the hot path, where their schema lets them; ``CLOSED``: none."""
@@ -198,6 +199,11 @@ class Studio:
         self.open_gates(self._plain)
         for memoized in self.registry.alive():
             memoized.cells.forget()
+
+    def _forget_tagged(self) -> None:
+        for memoized in self.registry.alive():
+            if memoized.cells.tagged:
+                memoized.cells.forget()
 
     def decorate(self, function: Any, verb: Verb, options: dict[str, Any]) -> Any:
         """Return ``function`` memoized: a function, or a descriptor for one that lives in a class."""

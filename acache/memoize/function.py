@@ -34,7 +34,6 @@ from acache.memoize.hot import Cell, Cells, Gate, async_face, sync_face
 from acache.stats import CacheInfo, CallCounters
 from acache.tiers.base import Tier
 from acache.tiers.eviction import DEAD
-from acache.tiers.stamps import Stamps
 from acache.types import MISSING, Entry, Hit, Key
 
 __all__ = ("ENTRY_METHODS", "FACE_METHODS", "Memoized", "Prepared")
@@ -130,11 +129,6 @@ class Memoized:
     def now(self) -> Callable[[], float]:
         """The clock that the deadlines of memory entries are in."""
         return self.engine.clock.monotonic
-
-    @property
-    def stamps(self) -> Stamps:
-        """What says whether an entry with tags is still good."""
-        return self.engine.chain.stamps
 
     def variant(
         self,
@@ -241,8 +235,7 @@ class Memoized:
         compute = partial(self._compute, args, kwargs)
         if route is Route.BYPASS:
             return await self._bypass(compute)
-        used = -math.inf if cell is None else cell.used
-        call = self._call(await self.prepare(args, kwargs), compute, started, used=used)
+        call = self._call(await self.prepare(args, kwargs), compute, started, cell=cell)
         value = await self.engine.run(call, route)
         self._point(cell, call.key)
         return value
@@ -259,8 +252,7 @@ class Memoized:
             with nullcontext() if self.limiter is None else self.limiter.hold_sync(wait=not in_event_loop()):
                 return body()
         prepared = self.key(args, kwargs)
-        used = -math.inf if cell is None else cell.used
-        hit, value = self._peek(prepared, args, kwargs, route, started, used)
+        hit, value = self._peek(prepared, args, kwargs, route, started, cell)
         if not hit:
             blocked = asyncio.get_running_loop() if in_event_loop() else None
 
@@ -268,7 +260,7 @@ class Memoized:
                 behind = partial(self._compute, args, kwargs)
                 # Who may go before the end cannot run the body himself.
                 there = behind if self.options.has_limits else partial(_compute_there, run_here, body)
-                call = self._call(prepared, there, started, blocked, behind, used)
+                call = self._call(prepared, there, started, blocked, behind, cell)
                 return await self.engine.run(call, route)
 
             value = drive(main)
@@ -278,20 +270,19 @@ class Memoized:
     def _call_bridged(self, args: Args, kwargs: Kwargs, cell: Cell | None, route: Route, started: float) -> Any:
         if route in {Route.LOOKUP, Route.REPLAY} and not self._encodes_async:
             prepared = self.key(args, kwargs)
-            used = -math.inf if cell is None else cell.used
-            hit, value = self._peek(prepared, args, kwargs, route, started, used)
+            hit, value = self._peek(prepared, args, kwargs, route, started, cell)
             if hit:
                 self._point(cell, prepared.key)
                 return value
         return run_sync(self.call_async, args, kwargs, cell)
 
     def _peek(
-        self, prepared: Prepared, args: Args, kwargs: Kwargs, route: Route, started: float, used: float
+        self, prepared: Prepared, args: Args, kwargs: Kwargs, route: Route, started: float, cell: Cell | None
     ) -> tuple[bool, Any]:
         """Serve a sync call from memory without crossing to a loop, where that needs no waiting."""
         if route not in {Route.LOOKUP, Route.REPLAY} or self.options.decoder is not None:
             return False, None
-        call = self._call(prepared, partial(self._compute, args, kwargs), started, used=used)
+        call = self._call(prepared, partial(self._compute, args, kwargs), started, cell=cell)
         return self.engine.run_now(call, route)
 
     async def _bypass(self, compute: Callable[[], Awaitable[Any]]) -> Any:
@@ -318,7 +309,7 @@ class Memoized:
         started: float | None = None,
         blocked: asyncio.AbstractEventLoop | None = None,
         behind: Callable[[], Awaitable[Any]] | None = None,
-        used: float = -math.inf,
+        cell: Cell | None = None,
     ) -> Call:
         began = self.now() if started is None else started
         return Call(
@@ -330,20 +321,25 @@ class Memoized:
             began,
             blocked,
             behind,
-            used=used,
+            used=-math.inf if self.options.timing.idle is None else self._used(cell, prepared.key),
             find=self._find,
             limiter=self.limiter,
             factors=prepared.factors,
             tags=prepared.tags,
         )
 
+    def _used(self, cell: Cell | None, key: Key) -> float:
+        """Return when a hot path last led to the entry, in monotonic seconds; the cell knows too when memory had to drop it."""
+        memory = self.engine.chain.memory
+        node = None if memory is None else memory.node(key)
+        return max((DEAD if cell is None else cell.node).used, (node or DEAD).used)
+
     def _point(self, cell: Cell | None, key: Key) -> None:
         """Lead later calls with the same arguments straight to the entry."""
-        memory = self.engine.chain.memory
+        memory, stamps = self.engine.chain.memory, self.engine.chain.stamps
         if cell is None or memory is None:
             return
         cell.node = DEAD
-        epoch = self.stamps.latest  # first, or an invalidation could come between the judgement and this
         node = memory.node(key)
         entry = None if node is None else node.entry
         # What is stored of an exception is no value.
@@ -352,13 +348,16 @@ class Memoized:
         moment = self.now()
         until = self.engine.judge.hot_until(self.options.timing, entry, node.deadline)
         # What was served only because nothing better could be had was not used.
-        cell.used = moment if until is None or moment < until else -math.inf
+        if until is not None and moment < until:
+            node.used = moment
         if entry.tags:
-            if self.stamps.is_dead_now(key, entry) is not False:
+            # First: an invalidation that comes after the judgement has this cell forgotten.
+            self.cells.tagged = True
+            if stamps.is_dead_now(key, entry) is not False:
                 return
-            until = min(math.inf if end is None else end for end in (until, self.stamps.good_until))
-        cell.until, cell.epoch = until, epoch if entry.tags else None
-        cell.node = node  # last: whoever sees it sees the others
+            until = min((end for end in (until, stamps.good_until) if end is not None), default=None)
+        cell.until = until
+        cell.node = node  # last: whoever sees it sees the other
 
     # --- what callers ask of one call's entry ---------------------------------------------------------------------
 

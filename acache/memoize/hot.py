@@ -3,8 +3,8 @@
 The first call with given arguments makes a *cell*; a typed :func:`functools.lru_cache` (C code) leads later calls with
 equal arguments to it. A cell points at the memory tier's live entry. Eviction, expiry and invalidation kill the entry,
 and a dead entry sends the call down the full path, which points the cell at the next one. An entry with tags is one that
-an invalidation does not touch: its cell stands for nothing once anything was invalidated, until the full path says it does.
-What is not said of an entry costs its hits nothing: only those that have a time of any kind ask for time or tags.
+the invalidation of a tag does not touch: there, all cells of the functions that have any are forgotten, and the full path finds
+out which entries are still good. What is not said of an entry costs its hits nothing: only those with a time ask for it.
 
 Equality of arguments must not be coarser than equality of keys. ``typed=True`` looks at the arguments' own types only, so
 that is enough only for arguments of the exact types below. Tuples of them are taken apart, types and all, and found in a
@@ -23,12 +23,12 @@ The two faces are closures, and repeat their lines, because that is what a hit c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Coroutine
 from functools import lru_cache, wraps
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 from acache.context import PLAIN, Scope, current_scope
+from acache.mutexes import make_mutex
 from acache.tiers.eviction import DEAD, Node
 
 __all__ = ("CLOSED", "Cell", "Cells", "Gate", "async_face", "sync_face")
@@ -67,26 +67,16 @@ class Gate:
 class Cell:
     """Where the calls with some arguments find their entry."""
 
-    __slots__ = ("epoch", "node", "until", "used")
+    __slots__ = ("node", "until")
 
     def __init__(self) -> None:
         self.node: Node = DEAD
-        #: Of an entry with tags, the highest stamp when it was known to be good; then ``until`` is a time, be it infinite.
-        self.epoch: int | None = None
         #: When the full path wants to see the call, in monotonic seconds; ``None``: only when the entry dies.
         self.until: float | None = None
-        #: When it last led to the entry, in monotonic seconds; kept where ``until`` is a time.
-        self.used = -math.inf
 
 
 #: The cell of calls that have none: it never leads anywhere.
 NOWHERE: Final = Cell()
-
-
-class _Stamps(Protocol):
-    """What a face needs of the stamps of tags: a number that changes with every invalidation."""
-
-    latest: int
 
 
 class _Subject(Protocol):
@@ -99,8 +89,6 @@ class _Subject(Protocol):
     def now(self) -> Callable[[], float]: ...
     @property
     def gate(self) -> Gate: ...
-    @property
-    def stamps(self) -> _Stamps: ...
     async def call_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], cell: Cell | None) -> Any: ...
     def call_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], cell: Cell | None) -> Any: ...
 
@@ -114,7 +102,21 @@ class Cells:
     With ``skip``, the first argument (an ignored ``self``) has no part in finding the cell, and is not kept alive.
     """
 
-    __slots__ = ("_before", "_deep", "_made", "_table", "_tables", "pairs", "shapes", "singles", "skips", "went_on")
+    __slots__ = (
+        "_before",
+        "_deep",
+        "_made",
+        "_mutex",
+        "_stale",
+        "_table",
+        "_tables",
+        "pairs",
+        "shapes",
+        "singles",
+        "skips",
+        "tagged",
+        "went_on",
+    )
 
     def __init__(self, *, skip: bool = False) -> None:
         #: The tables of calls with positional arguments of flat types, by the type of each: of one, of two, and of any number;
@@ -123,30 +125,54 @@ class Cells:
         self.pairs: dict[type, dict[type, _Table]] = {}
         self.shapes: dict[Any, Any] = {}
         self.skips = skip
+        #: Whether one of them may have led to an entry with tags.
+        self.tagged = False
+        #: Held while tables come and go.
+        self._mutex = make_mutex()
+        #: Hits before the cells were last forgotten.
+        self._before = 0
+        #: Calls that had a cell and went on to the full path.
+        self.went_on = 0
+        self._renew()
+
+    def _renew(self) -> None:
+        """Begin without a cell."""
         self._table = lru_cache(maxsize=MAX_CELLS, typed=True)(self._make)
         self._deep = lru_cache(maxsize=MAX_CELLS)(self._make_deep)
         self._tables = [self._table, self._deep]
-        #: Hits before the cells were last forgotten.
-        self._before = 0
-        self._made = 0
-        #: Calls that had a cell and went on to the full path.
-        self.went_on = 0
+        self._made = self.went_on = 0
+        #: Whether the tables are of before the cells were forgotten.
+        self._stale = False  # last: who sees it takes them
 
     def forget(self) -> None:
-        """Lead no call to an entry any more before the full path has found it: keys have changed."""
-        self._before = self.hits
-        for table in self._tables:
-            table.cache_clear()
-        self._made = self.went_on = 0
+        """Lead no call to an entry any more before the full path has found it. The same for many cells as for few.
+
+        Nothing leads to the tables from now on but :meth:`find`, which renews them first.
+        """
+        with self._mutex:
+            self._stale = True
+            for tables in (self.singles, self.pairs, self.shapes):
+                tables.clear()
+
+    def _let_go(self) -> None:
+        with self._mutex:
+            old = self._tables
+            if self._stale:
+                self._before = self.hits
+                self._renew()
+        del old  # not before: what only they held may have finalizers
 
     @property
     def hits(self) -> int:
         """How many calls the hot path has served."""
-        found = sum(table.cache_info().hits for table in self._tables)
-        return self._before + max(0, found + self._made - self.went_on)
+        with self._mutex:
+            found = sum(table.cache_info().hits for table in self._tables)
+            return self._before + max(0, found + self._made - self.went_on)
 
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cell:
         """Return the cell of any call; ``NOWHERE`` for one that has none. Nothing is hashed that is not flat."""
+        if self._stale:
+            self._let_go()
         if self.skips:
             args = args[1:]
         try:
@@ -168,18 +194,19 @@ class Cells:
         """
         if len(args) > MAX_LENGTH or len(self._tables) - 2 >= MAX_SHAPES:
             return self._table
-        node = self.shapes
-        for value in args:
-            node = node.setdefault(type(value), {})
+        kinds: list[type] = [type(value) for value in args]
         new = lru_cache(maxsize=MAX_CELLS)(self._make)
-        table: _Table = node.setdefault(None, new)
-        if table is new:
-            self._tables.append(new)
-            kinds: list[type] = [type(value) for value in args]
-            if len(kinds) == 1:
-                self.singles[kinds[0]] = table
-            elif len(kinds) == 2:  # noqa: PLR2004 - a pair
-                self.pairs.setdefault(kinds[0], {})[kinds[1]] = table
+        with self._mutex:
+            node = self.shapes
+            for kind in kinds:
+                node = node.setdefault(kind, {})
+            table: _Table = node.setdefault(None, new)
+            if table is new:
+                self._tables.append(new)
+                if len(kinds) == 1:
+                    self.singles[kinds[0]] = table
+                elif len(kinds) == 2:  # noqa: PLR2004 - a pair
+                    self.pairs.setdefault(kinds[0], {})[kinds[1]] = table
         return table
 
     def _find_deep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cell:
@@ -233,7 +260,7 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
     cells, find, skips = subject.cells, subject.cells.find, subject.cells.skips
     singles, pairs, shapes = subject.cells.singles, subject.cells.pairs, subject.cells.shapes
     one, two = (-1, -1) if skips else (1, 2)
-    now, gate, stamps = subject.now, subject.gate, subject.stamps
+    now, gate = subject.now, subject.gate
 
     @wraps(function)
     async def face(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - as above
@@ -259,13 +286,11 @@ def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, 
             if until is None:
                 node.visited = True
                 return value
-            # The very number, not one that equals it: then nothing was invalidated.
-            if (epoch := cell.epoch) is None or epoch is stamps.latest:
-                moment = now()
-                if moment < until:
-                    cell.used = moment
-                    node.visited = True
-                    return value
+            moment = now()
+            if moment < until:
+                node.used = moment
+                node.visited = True
+                return value
         if cell is NOWHERE:
             return await call(args, kwargs, None)
         cells.went_on += 1
@@ -287,7 +312,7 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:  # noqa: C
     cells, find, skips = subject.cells, subject.cells.find, subject.cells.skips
     singles, pairs, shapes = subject.cells.singles, subject.cells.pairs, subject.cells.shapes
     one, two = (-1, -1) if skips else (1, 2)
-    now, gate, stamps = subject.now, subject.gate, subject.stamps
+    now, gate = subject.now, subject.gate
 
     @wraps(function)
     def face(*args: Any, **kwargs: Any) -> Any:  # noqa: C901 - as above
@@ -313,13 +338,11 @@ def sync_face(subject: _Subject, *, hot: bool) -> Callable[..., Any]:  # noqa: C
             if until is None:
                 node.visited = True
                 return value
-            # The very number, not one that equals it: then nothing was invalidated.
-            if (epoch := cell.epoch) is None or epoch is stamps.latest:
-                moment = now()
-                if moment < until:
-                    cell.used = moment
-                    node.visited = True
-                    return value
+            moment = now()
+            if moment < until:
+                node.used = moment
+                node.visited = True
+                return value
         if cell is NOWHERE:
             return call(args, kwargs, None)
         cells.went_on += 1

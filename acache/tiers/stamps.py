@@ -22,6 +22,7 @@ from typing import Final, Literal, final
 from acache.clock import Clock
 from acache.events import TierOperation
 from acache.files import FLOOR_DIGITS, LATEST, MAX_STAMPS, StampFiles, in_thread, in_thread_to_the_end
+from acache.listeners import Listeners
 from acache.mutexes import make_mutex
 from acache.types import Entry, Key
 
@@ -54,11 +55,13 @@ class Stamps:
     def __init__(self, clock: Clock, limit: int = MAX_STAMPS) -> None:
         self._clock: Final = clock
         self._limit: Final = limit
-        # Held while a few numbers are compared and set, never while anything else runs.
+        # Held while a few numbers are compared and set, and listeners hear of it; those do not wait.
         self._mutex: Final = make_mutex(self._mend)
         self._values: dict[str, int] = {}
         #: No stamp that is known is higher. As long as it is what it was, nothing was invalidated.
         self.latest = 0
+        #: Hear of every invalidation before it is over, or before one of another process is known here.
+        self.listeners: Final = Listeners("stamps")
 
     @property
     def good_until(self) -> float | None:
@@ -103,7 +106,7 @@ class Stamps:
                 self._values = dict.fromkeys(floors, value)
             else:
                 self._values.update(dict.fromkeys(names, value))
-            self.latest = value  # last: who sees the old number and then no stamp looks at the number again
+            self._raise(value)  # last: who sees the old number and then no stamp looks at the number again
 
     async def forget(self, namespace: str) -> None:
         """Kill what has any tag in ``namespace`` (in all of them, if it is empty) and was born before; keep no stamps."""
@@ -112,11 +115,15 @@ class Stamps:
             kept = {name: stamp for name, stamp in self._values.items() if not name.startswith(namespace)}
             floors = {name[:FLOOR_DIGITS] for name in self._values if name.startswith(namespace)}
             self._values = {**kept, **dict.fromkeys(floors, value)}
-            self.latest = value
+            self._raise(value)
 
     def _mend(self) -> None:
         """Know, in a forked child, of every stamp: a thread may have set some, and not come to the number itself."""
-        self.latest = max(self.latest, *self._values.values(), 0)
+        self._raise(max(self.latest, *self._values.values(), 0))
+
+    def _raise(self, value: int) -> None:
+        self.latest = value
+        self.listeners.tell()
 
     def _newest_now(self, names: Collection[str], *, fresh: bool = False) -> int | None:
         values = self._values
@@ -210,9 +217,11 @@ class SharedStamps(Stamps):
     def _learn(self, copies: dict[str, int], latest: int, moment: float) -> None:
         """Begin a new copy if anything was invalidated since the last one; a number that is lower is an older one."""
         with self._mutex:
-            if latest > self.latest or len(self._values) > _MAX_COPIES:
+            if latest > self.latest:
                 self._values = copies
-                self.latest = max(latest, self.latest)
+                self._raise(latest)
+            elif len(self._values) > _MAX_COPIES:
+                self._values = copies
             self._looked_at = max(moment, self._looked_at)
 
     # --- writing --------------------------------------------------------------------------------------------------

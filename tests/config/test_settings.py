@@ -293,7 +293,7 @@ class TestOnChange:
                 self.heard += 1
 
         listener = Listener()
-        listeners = len(environment_module._process._listeners)
+        listeners = len(environment_module._process.listeners)
         on_change(listener.listen)
         with override(disable=True):
             assert listener.heard == 1
@@ -303,7 +303,7 @@ class TestOnChange:
         assert reference() is None
         with override(disable=True):
             pass
-        assert len(environment_module._process._listeners) <= listeners
+        assert len(environment_module._process.listeners) <= listeners
 
 
 class TestCacheDirectory:

@@ -308,7 +308,7 @@ class TestOnReprobe:
                 self.heard += 1
 
         listener = Listener()
-        before = len(REGISTRY.listeners._references)
+        before = len(REGISTRY.listeners)
         on_reprobe(listener.listen)
         reprobe()
         assert listener.heard == 1
@@ -317,4 +317,4 @@ class TestOnReprobe:
         gc.collect()
         assert reference() is None
         reprobe()
-        assert len(REGISTRY.listeners._references) <= before
+        assert len(REGISTRY.listeners) <= before

@@ -77,6 +77,35 @@ async def test_a_use_on_the_hot_path_counts(memoized: Any, cache: FastCache, clo
     await refreshed(cache)
 
 
+@pytest.mark.parametrize("ask", ["call", "get", "contains"])
+async def test_a_hot_use_counts_whoever_asks(
+    cache: FastCache, clock: ManualClock, define: Define, call: Any, source: Source, ask: str
+) -> None:
+    """A use on the hot path counts for who comes another way, and when a group of other results was invalidated since."""
+
+    @cache.memoize(idle=10, tags="mine")
+    @define
+    def f(n: int) -> int:
+        return source(n)
+
+    async def get() -> int | None:
+        hit = await f.cache_get(1)
+        return None if hit is None else hit.value
+
+    async def contains() -> int | None:
+        return 1 if await f.cache_contains(1) else None
+
+    ways: dict[str, Any] = {"call": lambda: call(f, 1), "get": get, "contains": contains}
+    for step in (0, 0.5, 4.4):
+        clock.advance(step)
+        assert await call(f, 1) == 1
+    await refreshed(cache)
+    await cache.invalidate_tags("theirs")
+    clock.advance(9.9)
+    assert await ways[ask]() == 1
+    await refreshed(cache)
+
+
 @pytest.mark.parametrize("ttl", [25, None])
 async def test_a_hot_use_keeps_nothing_beyond_its_ttl(
     memoized: Any, cache: FastCache, clock: ManualClock, ttl: int | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, final
 
 from acache.types import Entry, Key
@@ -15,10 +16,24 @@ class Node:
 
     ``live`` turns false, for good, before ``value`` is dropped: whoever reads ``value`` first and ``live`` second never
     sees a value that is gone. ``deadline`` is monotonic seconds, and ``due`` when that is looked at: a use may have moved
-    it meanwhile. ``mark`` is the policy's own.
+    it meanwhile. ``used`` is when a hot path that asks for the time last led here, in monotonic seconds. ``mark`` is the
+    policy's own.
     """
 
-    __slots__ = ("deadline", "due", "entry", "key", "live", "mark", "newer", "older", "size", "value", "visited")
+    __slots__ = (
+        "deadline",
+        "due",
+        "entry",
+        "key",
+        "live",
+        "mark",
+        "newer",
+        "older",
+        "size",
+        "used",
+        "value",
+        "visited",
+    )
 
     def __init__(self, key: Key, entry: Entry, deadline: float | None, size: int) -> None:
         self.key = key
@@ -26,6 +41,7 @@ class Node:
         self.value: Any = entry.value
         self.live = True
         self.visited = False
+        self.used = -math.inf
         self.deadline = self.due = deadline
         self.size = size
         self.newer: Node | None = None
