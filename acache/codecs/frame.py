@@ -160,13 +160,11 @@ def decode_frame(
     *_, created, expires, stale_at, cost, meta_size, payload_size = header
     start = HEADER_SIZE + meta_size
     value = codec.decode(view[start : start + payload_size])
-    return Entry(
-        value, created, _time(expires), cost, meta.tags, meta.factors, _time(abs(stale_at)), meta.born, stale_at < 0
-    )
-
-
-def _time(seconds: float) -> float | None:
-    return seconds if seconds == seconds else None  # noqa: PLR0124 - NaN is not
+    # What is not equal to itself is NaN: never.
+    expires_at = expires if expires == expires else None  # noqa: PLR0124 - as above
+    if stale_at != stale_at:  # noqa: PLR0124 - as above
+        return Entry(value, created, expires_at, cost, meta.tags, meta.factors, None, meta.born)
+    return Entry(value, created, expires_at, cost, meta.tags, meta.factors, abs(stale_at), meta.born, stale_at < 0)
 
 
 def verify_frame(

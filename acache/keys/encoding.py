@@ -65,4 +65,4 @@ def encode_key(obj: object) -> Key:
     if type(obj) is Key:
         return obj
     # A digest needs no check, and the check would cost as much as the digest.
-    return str.__new__(Key, sha256(_DOMAIN + canonical(obj)).hexdigest())
+    return str.__new__(Key, sha256(_DOMAIN + _encode(obj, TypedWalk())).hexdigest())
