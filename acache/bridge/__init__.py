@@ -10,7 +10,7 @@ what has to run there. So the engine is written once, async, and the body of a m
 thread of its caller, where recursion and thread-local state work as they do without a cache.
 """
 
-from acache.bridge.crossing import RunHere, drive, is_held_up, run_sync
+from acache.bridge.crossing import RunHere, add_hold_up, drive, is_held_up, run_sync
 from acache.bridge.portal import in_event_loop, run_soon
 
-__all__ = ("RunHere", "drive", "in_event_loop", "is_held_up", "run_soon", "run_sync")
+__all__ = ("RunHere", "add_hold_up", "drive", "in_event_loop", "is_held_up", "run_soon", "run_sync")

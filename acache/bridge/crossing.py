@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, cast, final
+from typing import Any, Final, Generic, Protocol, TypeVar, TypeVarTuple, cast, final
 
 from acache.bridge.portal import GRACE, in_event_loop, is_exiting, run_soon
 from acache.clock import SYSTEM_CLOCK, Duration, as_seconds
 from acache.exceptions import BridgeError, BridgeTimeoutError, ConfigurationError
 
-__all__ = ("RunHere", "drive", "is_held_up", "run_sync")
+__all__ = ("RunHere", "add_hold_up", "drive", "is_held_up", "run_sync")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -98,9 +98,20 @@ def drive(main: Callable[[RunHere], Awaitable[T]]) -> T:
         _blocked.reset(before)
 
 
+#: Tell of other reasons for which a loop stands still until the running code is done.
+_reasons: Final[list[Callable[[asyncio.AbstractEventLoop], bool]]] = []
+
+
+def add_hold_up(reason: Callable[[asyncio.AbstractEventLoop], bool]) -> None:
+    """Let :func:`is_held_up` ask ``reason`` too, from now on."""
+    _reasons.append(reason)
+
+
 def is_held_up(loop: asyncio.AbstractEventLoop | None) -> bool:
     """Tell whether ``loop`` stands still until the running code is done: a sync call in its thread waits for it."""
-    return loop is not None and any(each.loop is loop for each in _blocked.get())
+    if loop is None:
+        return False
+    return any(each.loop is loop for each in _blocked.get()) or any(reason(loop) for reason in _reasons)
 
 
 @dataclass(slots=True)

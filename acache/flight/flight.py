@@ -13,7 +13,7 @@ from acache import exceptions
 from acache.exceptions import BridgeError, CacheError, RecursiveCallError
 from acache.types import MISSING, Key, Missing
 
-__all__ = ("BLOCKING", "Flight", "LeaderLost", "Seat")
+__all__ = ("BLOCKING", "Flight", "LeaderLost", "Seat", "holds_up")
 
 T = TypeVar("T")
 
@@ -167,10 +167,7 @@ class Seat:
         flight = self.flight
         if any(each in aboard for each in _needed_for(flight, {})):
             return RecursiveCallError(flight.label, flight.key)
-        held_up: dict[asyncio.AbstractEventLoop, list[Flight[Any]]] = {}
-        for seat in list(BLOCKING):
-            if seat.blocked is not None:
-                held_up.setdefault(seat.blocked, []).append(seat.flight)
+        held_up = _held_up()
         if not held_up:
             return None
         needed = _needed_for(flight, held_up)
@@ -186,6 +183,21 @@ class Seat:
                 f"{flight.label} here; await the .aio() form there instead"
             )
         return None
+
+
+def holds_up(aboard: tuple[Flight[Any], ...], loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether ``loop`` is blocked by a sync call that waits for one of ``aboard``. Under the mutex."""
+    held_up = _held_up()
+    return any(each in aboard for flight in held_up.get(loop, ()) for each in _needed_for(flight, held_up))
+
+
+def _held_up() -> dict[asyncio.AbstractEventLoop, list[Flight[Any]]]:
+    """Return the loops that are blocked, and the flights that this waits for. Under the mutex."""
+    held_up: dict[asyncio.AbstractEventLoop, list[Flight[Any]]] = {}
+    for seat in list(BLOCKING):
+        if seat.blocked is not None:
+            held_up.setdefault(seat.blocked, []).append(seat.flight)
+    return held_up
 
 
 def _needed_for(

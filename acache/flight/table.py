@@ -10,7 +10,8 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar, final
 from weakref import WeakSet
 
-from acache.flight.flight import BLOCKING, Flight, LeaderLost, Seat
+from acache.bridge import add_hold_up
+from acache.flight.flight import BLOCKING, Flight, LeaderLost, Seat, holds_up
 from acache.flight.waking import call_soon, is_woken, running_loop, wake
 from acache.mutexes import make_mutex
 from acache.types import MISSING, Key, Missing
@@ -262,6 +263,18 @@ def current_flight() -> Flight[Any] | None:
     """Return the flight whose computation the running code is part of, the innermost one."""
     aboard = _aboard.get()
     return aboard[-1] if aboard else None
+
+
+def _holds_up(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether ``loop`` is blocked by a sync call that waits for a computation which the running code is part of."""
+    aboard = _aboard.get()
+    if not aboard:
+        return False
+    with _mutex:
+        return holds_up(aboard, loop)
+
+
+add_hold_up(_holds_up)
 
 
 @contextmanager

@@ -104,6 +104,11 @@ class _Waiter(ABC):
         """Stop waiting; tell whether the lock was handed over before that."""
         return self._fate.setdefault("offered", False) and self._fate.setdefault("taken", True)
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the waiter, having got the lock, cannot go on before the running code is done."""
+        return False
+
     @abstractmethod
     def _wake(self) -> bool:
         """Let the waiter go on; say no if it never will."""
@@ -124,6 +129,10 @@ class _TaskWaiter(_Waiter):
             self.future.set_exception(
                 BridgeError("a sync call in the thread of an event loop waits for what a task of that very loop holds")
             )
+
+    @property
+    def is_held_up(self) -> bool:
+        return is_held_up(self._loop)
 
     @contextmanager
     def looking(self, look: Callable[[], object]) -> Generator[None]:
@@ -177,7 +186,7 @@ class _ThreadWaiter(_Waiter):
 class Turnstile:
     """What lets ``places`` holders in at a time: :class:`Lock` one, :class:`~acache.locks.limiter.Limiter` some."""
 
-    __slots__ = ("__weakref__", "_tokens", "_waiters", "holdings", "places")
+    __slots__ = ("__weakref__", "_heirs", "_tokens", "_waiters", "holdings", "places")
 
     def __init__(self, places: int = 1) -> None:
         self.places = places
@@ -188,6 +197,8 @@ class Turnstile:
         self._tokens: list[None] = [None] * self.places
         # In order of arrival; of the containers that are atomic, the one that loses an inner item in constant time.
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()
+        #: Those who were handed the lock and have yet to hear of it.
+        self._heirs: dict[_Waiter, None] = {}
         #: Those of its holders that are known.
         self.holdings: dict[Holding, None] = {}
 
@@ -211,6 +222,7 @@ class Turnstile:
             self._look(waiter)
             with waiter.looking(partial(self._look, waiter)):
                 await waiter.future
+            self._heirs.pop(waiter, None)
         except BaseException:  # also when the coroutine is closed together with its loop
             if self._quit(waiter):
                 self._pass_on()
@@ -280,9 +292,10 @@ class Turnstile:
         return bool(ended)
 
     def _look(self, waiter: _TaskWaiter) -> None:
-        """Give back what orphans hold; let a wait fail that would be for ever."""
+        """Give back what orphans hold; let a wait fail that would be for ever: when nobody who is in can go on."""
         self._end_orphans()
-        if any(holding.is_held_up for holding in tuple(self.holdings)):
+        having: tuple[Holding | _Waiter, ...] = (*tuple(self.holdings), *tuple(self._heirs))
+        if len(having) >= self.places and all(each.is_held_up for each in having):
             waiter.fail()
 
     def _wait_in_thread(self, waiter: _ThreadWaiter, seconds: float) -> None:
@@ -301,6 +314,7 @@ class Turnstile:
     def _quit(self, waiter: _Waiter) -> bool:
         """Take ``waiter`` out of the queue; tell whether it has got the lock."""
         if waiter.settle():
+            self._heirs.pop(waiter, None)
             return True
         self._waiters.pop(waiter, None)
         return False
@@ -310,8 +324,10 @@ class Turnstile:
             while self._waiters:
                 with suppress(KeyError):  # another thread was faster
                     waiter, _ = self._waiters.popitem(last=False)
+                    self._heirs[waiter] = None
                     if waiter.offer():
                         return
+                    self._heirs.pop(waiter, None)
             self._tokens.append(None)
             # One who joined just before the append saw no token: look once more, unless somebody else has taken it.
             if not self._waiters or not self._take():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from acache import FastCache, disabled
 from acache.exceptions import BridgeError, ConfigurationError
-from acache.locks import Limiter
+from acache.locks import Limiter, mutex
 from acache.testing import Gate, ManualClock, cancel_sweep, settle
 from acache.tiers import MemoryTier
+from acache.types import Key
 
 
 class Crowd:
@@ -292,3 +294,62 @@ def clock() -> ManualClock:
 @pytest.fixture
 def cache(clock: ManualClock) -> FastCache:
     return FastCache(MemoryTier(clock=clock))
+
+
+@pytest.mark.parametrize("places", [1, 2])
+async def test_a12_a_sync_call_that_joins_beside_a_place_of_its_own_loop(
+    cache: FastCache, monkeypatch: pytest.MonkeyPatch, places: int
+) -> None:
+    """A12: a loop that is blocked by a call for what waits for a place of that very loop's task gets an error, not a hang.
+
+    If somebody else will leave a place, that is waited for.
+    """
+    started, done = threading.Semaphore(0), {n: threading.Event() for n in range(3)}
+
+    monkeypatch.setattr(mutex, "ORPHAN_CHECK", 0.005)
+    looked = threading.Semaphore(0)
+    look = Limiter._look
+
+    def counted(limiter: Limiter, waiter: mutex._TaskWaiter) -> None:
+        look(limiter, waiter)
+        looked.release()
+
+    monkeypatch.setattr(Limiter, "_look", counted)
+
+    @cache.memoize(max_concurrency=places)
+    def f(n: int) -> int:
+        started.release()
+        assert done[n].wait(10)
+        return n
+
+    def let_go() -> None:
+        pause = threading.Event()
+        while sum(flight.waiters for flight in cache._engine.flights) < places + 2:
+            pause.wait(0.001)
+        while looked.acquire(blocking=False):
+            pass
+        for _ in range(3 * (places - 1)):
+            looked.acquire(timeout=5)
+        done[0].set()  # its task cannot go on, and keeps its place
+        done[1].set()
+        done[2].set()
+
+    with ThreadPoolExecutor(3) as pool:
+        mine = asyncio.create_task(f.aio(0))
+        assert await asyncio.to_thread(started.acquire, timeout=10)
+        others = [pool.submit(f, n) for n in (2, 1)[2 - places :]]
+        if places == 2:
+            assert await asyncio.to_thread(started.acquire, timeout=10)
+        while not cache._engine.flights.of(Key(f.cache_key(1))):
+            await asyncio.sleep(0.001)
+        pool.submit(let_go)
+        if places == 2:
+            assert f(1) == 1
+            assert [other.result(10) for other in others] == [2, 1]
+        else:
+            with pytest.raises(BridgeError, match="that very loop"):
+                f(1)
+            with pytest.raises(BridgeError, match="that very loop"):
+                others[0].result(10)
+    assert await mine == 0
+    assert f(1) == 1

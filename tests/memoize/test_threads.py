@@ -15,6 +15,7 @@ import pytest
 from acache import FastCache, MemoryTier, TierEvent, isolate
 from acache.exceptions import BridgeError, RecursiveCallError
 from acache.testing import FaultyTier
+from acache.types import Key
 
 
 class Waiting:
@@ -452,3 +453,42 @@ async def test_a12_a_sync_call_beside_a_write_of_its_own_loop() -> None:
     # What was started meanwhile, and outlives the call, is not held up by it.
     assert f(2) == 2
     assert await f.cache_contains(2)
+
+
+@pytest.mark.parametrize("first", ["the task", "a thread"])
+async def test_a12_a_sync_call_that_joins_beside_a_write_of_its_own_loop(first: str) -> None:
+    """A12: nor does it wait for a flight that waits for such a write, be that at its work or next in the queue for it."""
+    below = FaultyTier(MemoryTier(name="below"))
+    below.reach = 1
+    cache = FastCache(MemoryTier(), below)
+    body = Waiting()
+
+    @cache.memoize(version=1)
+    def f() -> str:
+        return body()
+
+    def let_go() -> None:
+        wait_until(lambda: in_flight(cache) == 2)
+        body.release.set()
+        hang.release()
+
+    hang = below.hang("write", times=1)
+    with ThreadPoolExecutor(3) as pool:
+        if first == "a thread":
+            pool.submit(asyncio.run, f.cache_set("theirs"))
+            await hang.reached.wait()
+        setting = asyncio.create_task(f.cache_set("mine"))
+        await hang.reached.wait()
+        while first == "a thread" and not cache.tier._writing._locks[Key(f.cache_key())].statistics().tasks_waiting:
+            await asyncio.sleep(0.001)
+        computing = pool.submit(f)
+        assert await asyncio.to_thread(body.started.wait, 10)
+        pool.submit(let_go)
+        with cache.events.capture() as events:
+            assert f() == "made"  # blocks the loop; the task cannot go on before
+        assert computing.result(10) == "made"
+    assert ("chain", "write", "failed", "BridgeError") in [
+        (event.tier, event.operation, event.outcome, event.reason) for event in events if isinstance(event, TierEvent)
+    ]
+    assert await setting
+    assert f() == "mine"
