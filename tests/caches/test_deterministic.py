@@ -24,6 +24,8 @@ from acache import (
     recompute,
 )
 from acache.caches import deterministic
+from acache.codecs import Signer
+from acache.engine.bundles import Bundle
 from acache.exceptions import BundleError
 from acache.memoize import AsyncMemoized
 from acache.testing import FaultyTier, ManualClock
@@ -262,6 +264,35 @@ async def test_strictly_pre_populated(
     await cache.aclose()
     assert await f(1) == "1 by one"  # opened again
     await cache.aclose()
+
+
+async def test_a_bundle_is_opened_once(
+    opened: Opened, acache_settings: ChangeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many calls are the first, at the beginning and after the cache was closed, a bundle is opened once for all."""
+    recorded = opened()
+    await asyncio.gather(*map(worker(recorded, "one"), range(10)))
+    acache_settings(pre_populate_deterministic_cache=await recorded.dump())
+    await recorded.aclose()
+    cache = opened(strict="pre_populated")
+    count = count_opened(monkeypatch)
+    for times, keys in ((1, range(5)), (2, range(5, 10))):
+        assert await asyncio.gather(*map(worker(cache, "two"), keys)) == [f"{n} by one" for n in keys]
+        assert len(count) == times
+        await cache.aclose()
+
+
+def count_opened(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return what grows with every bundle that is opened."""
+    count: list[object] = []
+    open_bundle = Bundle.open
+
+    async def counted(path: Path, *, signer: Signer | None = None) -> Bundle:
+        count.append(path)
+        return await open_bundle(path, signer=signer)
+
+    monkeypatch.setattr(Bundle, "open", counted)
+    return count
 
 
 async def test_strict_without_a_bundle(opened: Opened, tmp_path: Path) -> None:

@@ -50,11 +50,14 @@ class BundleTier(Tier):
 
     async def load(self, path: str | os.PathLike[str]) -> None:
         """Open the bundle ``path``. Raises as :meth:`Bundle.open`."""
-        place = Path(absolute(path))
         async with acquire_lock(self._opening, BLOCKING):
-            bundle = await Bundle.open(place, signer=self._signer)
-            self._passed_over |= self._usage.uses().keys() - self._served
-            self._bundles[place] = bundle
+            await self._load(Path(absolute(path)))
+
+    async def _load(self, place: Path) -> Bundle:
+        bundle = await Bundle.open(place, signer=self._signer)
+        self._passed_over |= self._usage.uses().keys() - self._served
+        self._bundles[place] = bundle
+        return bundle
 
     async def aclose(self) -> None:
         """Close the files; they are opened again at the next use."""
@@ -99,21 +102,25 @@ class BundleTier(Tier):
 
     async def _bundle(self, path: Path) -> Bundle:
         bundle = self._bundles[path]
-        while bundle is None:  # closed, and opened again
-            await self.load(path)
+        if bundle is not None:
+            return bundle
+        async with acquire_lock(self._opening, BLOCKING):  # closed, and opened again by the first who comes
             bundle = self._bundles[path]
-        return bundle
+            return await self._load(path) if bundle is None else bundle
 
     async def _open_named(self) -> None:
         """Open what the settings of this moment name."""
         path = settings().pre_populate_deterministic_cache
         if path == self._named:
             return
-        try:
-            if path is not None:
-                await self.load(path)
-        except OSError as error:
-            raise ConfigurationError(
-                "ACACHE_PRE_POPULATE_DETERMINISTIC_CACHE", f"the bundle cannot be opened: {type(error).__name__}"
-            ) from error
-        self._named = path
+        async with acquire_lock(self._opening, BLOCKING):
+            if path == self._named:  # another was first
+                return
+            try:
+                if path is not None:
+                    await self._load(Path(absolute(path)))
+            except OSError as error:
+                raise ConfigurationError(
+                    "ACACHE_PRE_POPULATE_DETERMINISTIC_CACHE", f"the bundle cannot be opened: {type(error).__name__}"
+                ) from error
+            self._named = path
