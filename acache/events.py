@@ -11,8 +11,9 @@ import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
-from weakref import WeakSet
+from weakref import ref
 
 from acache.exceptions import ConfigurationError
 from acache.types import Key
@@ -49,8 +50,8 @@ class CallEvent:
     The ``outcome`` of a call: ``hit`` (``tier`` had it, ``age`` seconds old), ``joined`` (another caller's computation),
     ``computed`` (``stored`` tells whether the result was), ``agreed`` (computed, but another worker's result was first and
     was served: deterministic caches), ``failed`` (the function raised), ``bypassed`` (a switch was on), ``missed`` (a replay
-    found nothing); of a get: ``hit`` or ``missed``; of an insert: ``stored`` or ``present``; of a refresh behind a caller:
-    ``computed`` or ``failed``; of the storing of a result: ``failed``, because of what the user gave as an option, which
+    found nothing); of a get: ``hit`` or ``missed``; of an insert: ``stored``, ``present``, or ``failed``, when no tier could
+    store it; of a refresh behind a caller: ``computed`` or ``failed``; of the storing of a result: ``failed``, because of what the user gave as an option, which
     ``reason`` names, with the type of its error. ``stale``: what was served was past its time.
     ``seconds`` is what the caller waited, ``cost`` what the computation took.
     """
@@ -91,8 +92,9 @@ Sink: TypeAlias = Callable[[Event], object]
 class Events:
     """A place to subscribe sinks. Emitting with no sink anywhere above costs one attribute check.
 
-    Parents hear what their children emit: a tier's events reach the caches that use it. Threads may come and go: each
-    change is one atomic operation of a dictionary, and an emission goes to those who were there when it began.
+    Parents hear what their children emit: a tier's events reach the caches that use it, and keep none of them alive. Threads
+    may come and go: each change is one atomic operation of a dictionary, and an emission goes to those who were there when
+    it began.
     """
 
     __slots__ = ("__weakref__", "_children", "_on_change", "_parents", "_sinks", "active")
@@ -101,8 +103,8 @@ class Events:
         #: Whether anybody listens, here or above: build no event otherwise.
         self.active = False
         self._sinks: dict[object, Sink] = {}
-        self._parents: dict[Events, None] = {}
-        self._children: WeakSet[Events] = WeakSet()
+        self._parents: dict[ref[Events], None] = {}
+        self._children: dict[ref[Events], None] = {}
         self._on_change = on_change
 
     def subscribe(self, sink: Sink) -> Callable[[], None]:
@@ -135,8 +137,8 @@ class Events:
     def add_parent(self, parent: Events) -> None:
         """Let ``parent`` hear everything emitted here."""
         if parent is not self:
-            self._parents[parent] = None
-            parent._children.add(self)
+            self._parents[ref(parent, partial(_lose_parent, ref(self)))] = None
+            parent._children[ref(self, parent._children.pop)] = None
             self._changed()
 
     def emit(self, event: Event) -> None:
@@ -146,12 +148,23 @@ class Events:
                 sink(event)
             except Exception as error:  # noqa: BLE001 - a sink must never break a cached call
                 _log.warning("an event sink failed with %s", type(error).__name__)
-        for parent in tuple(self._parents):
+        for parent in _alive(self._parents):
             parent.emit(event)
 
     def _changed(self) -> None:
-        self.active = bool(self._sinks) or any(parent.active for parent in tuple(self._parents))
-        for child in tuple(self._children):
+        self.active = bool(self._sinks) or any(parent.active for parent in _alive(self._parents))
+        for child in _alive(self._children):
             child._changed()  # noqa: SLF001 - another of this class
         if self._on_change is not None:
             self._on_change()
+
+
+def _alive(events: dict[ref[Events], None]) -> list[Events]:
+    return [each for reference in tuple(events) if (each := reference()) is not None]
+
+
+def _lose_parent(child: ref[Events], parent: ref[Events]) -> None:
+    events = child()
+    if events is not None:
+        events._parents.pop(parent, None)  # noqa: SLF001 - the other half of the class
+        events._changed()  # noqa: SLF001 - as above

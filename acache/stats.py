@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple, final, get_args
@@ -70,12 +70,14 @@ class CacheStatistics:
 class CallCounters:
     """The mutable side of :class:`CacheInfo`, fed with the events of calls."""
 
-    __slots__ = ("compute_seconds", "outcomes", "saved_seconds")
+    __slots__ = ("_quiet", "compute_seconds", "outcomes", "saved_seconds")
 
     def __init__(self) -> None:
         self.outcomes = {"hit": 0, "joined": 0, "computed": 0, "failed": 0, "bypassed": 0, "missed": 0}
         self.compute_seconds = 0.0
         self.saved_seconds = 0.0
+        #: Tell how many hits there were that make no events: those of hot paths.
+        self._quiet: dict[object, Callable[[], int]] = {}
 
     def note(self, event: CallEvent) -> None:
         """Count one call."""
@@ -87,19 +89,30 @@ class CallCounters:
         elif event.outcome == "hit":
             self.saved_seconds += event.cost
 
+    def count_quiet(self, hits: Callable[[], int]) -> Callable[[], None]:
+        """Count what ``hits()`` says too. At its end, call the function returned: what it says then stays."""
+        token = object()
+        self._quiet[token] = hits
+
+        def settle() -> None:
+            last = self._quiet.pop(token, None)
+            if last is not None:
+                self.outcomes["hit"] += last()
+
+        return settle
+
     def info(
         self,
         *,
-        uncounted_hits: int = 0,
         maxsize: int | None = None,
         currsize: int = 0,
         removals: Mapping[RemovalCause, int] = NO_REMOVALS,
     ) -> CacheInfo:
-        """Return a frozen copy; ``uncounted_hits`` are those of a hot path that makes no events."""
+        """Return a frozen copy."""
         counts = self.outcomes
         misses = counts["computed"] + counts["joined"] + counts["failed"] + counts["missed"]
         return CacheInfo(
-            counts["hit"] + uncounted_hits,
+            counts["hit"] + sum(hits() for hits in tuple(self._quiet.values())),
             misses,
             maxsize,
             currsize,

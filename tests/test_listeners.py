@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -66,6 +69,31 @@ def test_a_listener_that_fails_breaks_nothing(caplog: pytest.LogCaptureFixture) 
         listeners.tell()
     assert listener.heard == 1
     assert [record.getMessage() for record in caplog.records] == ["a listener for things failed with ValueError"]
+
+
+def test_one_at_a_time() -> None:
+    """Who hears of a change is through with it before another thread's change is told."""
+    listeners = Listeners("things")
+    inside, most = 0, 0
+    together = threading.Barrier(4)
+
+    def hear() -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        for _ in range(100):
+            time.sleep(0)  # the others may go on
+        inside -= 1
+
+    def tell() -> None:
+        together.wait(10)
+        listeners.tell()
+
+    listeners.add(hear)
+    with ThreadPoolExecutor(4) as pool:
+        told = [pool.submit(tell) for _ in range(4)]
+    assert [each.result() for each in told] == [None] * 4
+    assert most == 1
 
 
 def test_who_listens_may_change_who_listens() -> None:

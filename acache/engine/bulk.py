@@ -13,6 +13,7 @@ from acache.engine.core import Engine
 from acache.engine.freshness import Freshness
 from acache.engine.groups import Origin
 from acache.engine.plan import Route, Step
+from acache.engine.reporting import INSERTED
 from acache.tiers.base import Tier, attempt, count_stored
 from acache.types import Entry, Hit, Key, Written
 
@@ -96,6 +97,7 @@ async def put_many(engine: Engine, calls: Sequence[Call], values: Sequence[Any],
             engine.flights.invalidate(call.key)
     results = await engine.chain.write_many(entries, replace=True)
     for call in calls:
-        if call.key in entries and isinstance(results[call.key], Written):
-            engine._report(call, "stored" if results[call.key] is Written.NEW else "present", action="insert")
+        result = results.get(call.key)
+        if isinstance(result, Written):
+            engine._report(call, INSERTED[result], action="insert")
     return count_stored(results)

@@ -25,7 +25,7 @@ from acache.engine.groups import Groups, Origin
 from acache.engine.host import HostFlights
 from acache.engine.options import Options
 from acache.engine.plan import Mode, Route, Step, Verb, plan, step
-from acache.engine.reporting import Reporter
+from acache.engine.reporting import INSERTED, Reporter
 from acache.engine.resting import Resting
 from acache.engine.storing import Storing, maybe_await, refuse_unrepeatable
 from acache.engine.waiting import Waiting, note_failure
@@ -178,7 +178,7 @@ class Engine:
         if entry is None:
             return False
         written = await self._storing.publish(call, entry, lambda: True, replace=replace)
-        self._report(call, "stored" if written is Written.NEW else "present", action="insert")
+        self._report(call, INSERTED[written], action="insert")
         return written is Written.NEW
 
     async def explain(self, call: Call, prefixes: tuple[str, ...]) -> Explanation:

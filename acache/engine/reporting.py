@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Final, final
 
 from acache.clock import Clock
@@ -10,10 +11,18 @@ from acache.engine.call import Call, Found
 from acache.engine.freshness import Freshness
 from acache.events import CallAction, CallEvent, CallOutcome, Events
 from acache.stats import CallCounters
+from acache.types import Written
 
-__all__ = ("Reporter",)
+__all__ = ("INSERTED", "Reporter")
 
 _log = logging.getLogger("acache")
+
+#: What an insert came to.
+INSERTED: Final[Mapping[Written, CallOutcome]] = {
+    Written.NEW: "stored",
+    Written.PRESENT: "present",
+    Written.FAILED: "failed",
+}
 
 
 @final

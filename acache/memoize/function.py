@@ -446,7 +446,6 @@ class Memoized:
         """Return the counters of this function, and its share of the memory tier."""
         memory = self.engine.chain.memory
         return self.counters.info(
-            uncounted_hits=self.cells.hits,
             maxsize=None if memory is None else memory.max_entries,
             currsize=0 if memory is None else memory.population(self.recipe.prefix),
             removals=self.engine.chain.removals(self.recipe.prefix),

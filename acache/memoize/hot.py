@@ -137,6 +137,7 @@ class Cells:
 
     def _renew(self) -> None:
         """Begin without a cell."""
+        self._close()
         self._table = lru_cache(maxsize=MAX_CELLS, typed=True)(self._make)
         self._deep = lru_cache(maxsize=MAX_CELLS)(self._make_deep)
         self._tables = [self._table, self._deep]
@@ -151,8 +152,11 @@ class Cells:
         """
         with self._mutex:
             self._stale = True
-            for tables in (self.singles, self.pairs, self.shapes):
-                tables.clear()
+            self._close()
+
+    def _close(self) -> None:
+        for tables in (self.singles, self.pairs, self.shapes):
+            tables.clear()
 
     def _let_go(self) -> None:
         with self._mutex:

@@ -80,6 +80,8 @@ class Registry:
     def add(self, memoized: Memoized) -> None:
         """Remember a memoized function for as long as somebody holds it."""
         identity = memoized.recipe.identity
+        cells = memoized.cells
+        weakref.finalize(memoized, memoized.counters.count_quiet(lambda: cells.hits)).atexit = False
         with self._mutex:
             if identity.bound == ((), {}):  # else it stands for calls with those arguments only
                 self._by_function[id(identity.function)] = memoized
@@ -100,19 +102,12 @@ class Registry:
         """Return the statistics of each identity, by label; identities of one label are added up."""
         with self._mutex:
             counted = list(self._counters.items())
-            alive = list(self._all)
-        hot: dict[str, int] = {}
-        shares: dict[str, Memoized] = {}
-        for memoized in alive:
-            prefix = memoized.recipe.prefix
-            hot[prefix] = hot.get(prefix, 0) + memoized.cells.hits
-            shares[prefix] = memoized
+            shares = {memoized.recipe.prefix: memoized for memoized in self._all}
         result: dict[str, CacheInfo] = {}
         for prefix, (label, counters) in counted:
             share = shares.get(prefix)
             now = None if share is None else share.cache_info()
             info = counters.info(
-                uncounted_hits=hot.get(prefix, 0),
                 maxsize=None if now is None else now.maxsize,
                 currsize=0 if now is None else now.currsize,
                 removals=NO_REMOVALS if now is None else {cause: getattr(now, cause) for cause in NO_REMOVALS},

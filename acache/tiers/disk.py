@@ -403,12 +403,10 @@ class DiskTier(Tier):
         examiner, keeper = self._examiner, self._keeper
         buffers = encode_frame(entry, key, codec=codec, version_digest=examiner.version, signer=examiner.signer)
         judge = examiner.glance(key, codec) if replace else examiner.judge(key, codec)
-        published: Published | None
+        published: Published | None = None
         if keeper is None:
             published = self._shelf.publish(key, buffers, replace=replace, judge=judge)
-        elif keeper.refuses(size_of(buffers)):
-            return self._refuse(key, replace=replace)
-        else:
+        elif not keeper.refuses(size_of(buffers)):
             published = keeper.publish(key, buffers, replace=replace, judge=judge)
         if published is None:
             self._counters.failures += 1

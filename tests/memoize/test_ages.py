@@ -45,10 +45,9 @@ async def test_a_wall_clock_that_jumps_back_keeps_nothing_fresh(
     assert source.runs == 21
 
 
+@pytest.mark.parametrize("tiered", ["memory", "both"], indirect=True)
 async def test_what_memory_holds_outlives_a_jump(memoized: Any, cache: FastCache, clock: ManualClock) -> None:
     """A wall clock that is set forward, or back, makes nothing stale that memory holds, nor older."""
-    if cache.tier.memory is None:
-        return
     for options in POLICIES:
         f = memoized(version=str(options), **options)
         value = await f()
@@ -111,15 +110,14 @@ async def test_a_twin_that_takes_nothing_stale(
     assert await call(strict, 1) == 2
 
 
-async def test_a_stale_entry_from_the_future_is_none(cache: FastCache, clock: ManualClock) -> None:
+async def test_a_stale_entry_from_the_future_is_none(tmp_path: Path, clock: ManualClock) -> None:
     """An entry that can be stale and has no other end is a miss on disk while it is from the future, beyond the skew."""
-    wide, key = cache.tier.tiers[-1], Key("0" * 64)
-    if wide.name != "disk":
-        return
+    wide, key = DiskTier(tmp_path / "disk", clock=clock), Key("0" * 64)
     for ahead, found in ((200, True), (400, False)):
         now = clock.wall() + ahead
         await wide.write(key, Entry(1, created=now, stale_at=now + 10), replace=True)
         assert (await wide.read(key) is not None) is found
+    await wide.aclose()
 
 
 async def test_other_options_are_added(memoized: Any, call: Define, clock: ManualClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -474,3 +475,20 @@ async def test_aio_and_sync_are_the_same_call(cache: FastCache, define: Define) 
     assert await f.aio(2) == 2
     assert f.sync(1) == 1  # a hit needs no loop, so it may be asked on one
     assert runs == [1, 2]
+
+
+async def test_hits_are_counted_for_the_function_whoever_served_them(cache: FastCache) -> None:
+    """All that is made of one function has its counts, hot hits too; and what is gone has been counted."""
+
+    def body(n: int) -> int:
+        return n
+
+    f, replay = cache.memoize(body), cache.replay(body)
+    assert [f(1), f(1), f(1), replay(1), replay(1)] == [1] * 5
+    assert f.cache_info().hits == replay.cache_info().hits == cache.statistics().total.hits == 4
+    del f
+    gc.collect()
+    assert replay.cache_info().hits == cache.statistics().total.hits == 4
+    del replay
+    gc.collect()
+    assert cache.statistics().total[:2] == (4, 1)

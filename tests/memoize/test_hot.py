@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from acache import FastCache, MemoryTier, config, isolate
+from acache.events import Events
 from acache.exceptions import CustomParamsEncoderRequiredError
 from acache.keys import KeyRecipe
 from acache.keys.limits import ITEM_SIZE
@@ -386,14 +387,27 @@ async def test_a_closed_cache_lets_go_of_dropped_functions(cache: FastCache) -> 
 
 
 async def test_a_dropped_cache_is_collected() -> None:
-    """A cache that nobody holds goes away, though it listens for changes of the settings."""
-    cache = FastCache(MemoryTier())
-    gone = weakref.ref(cache)
-    del cache
+    """A cache that nobody holds goes away, though it listens for changes of the settings, and though its tier stays."""
+    tier = MemoryTier()
+    gone = _used_and_dropped(tier)
     gc.collect()
-    assert gone() is None
+    assert [each() for each in gone] == [None, None]
+    assert not tier.events.active
     with config.override(recache=True):
         await asyncio.sleep(0)
+
+
+def _used_and_dropped(tier: MemoryTier) -> tuple[weakref.ref[FastCache], weakref.ref[Events]]:
+    cache = FastCache(tier)
+
+    @cache.memoize(tags="t")
+    def f(x: int) -> int:
+        return x
+
+    cache.events.subscribe(print)
+    assert f(1) == f(1)
+    assert tier.events.active
+    return weakref.ref(cache), weakref.ref(cache.events)
 
 
 def test_forgetting_frees_nothing_and_the_next_call_everything() -> None:
@@ -414,6 +428,28 @@ def test_forgetting_frees_nothing_and_the_next_call_everything() -> None:
     assert held() is None
     cells.went_on = 2
     assert cells.hits == 2
+
+
+def test_what_is_forgotten_in_the_middle_of_a_first_call_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that comes while another thread has the cells forgotten is forgotten with them, and no later hit is lost."""
+    cells = Cells()
+    make = Cells._table_of
+
+    def late(self: Cells, args: tuple[Any, ...]) -> Any:
+        monkeypatch.undo()
+        self.forget()
+        return make(self, args)
+
+    monkeypatch.setattr(Cells, "_table_of", late)
+    first = cells.find(("a",), {})
+    cells.went_on += 1
+    assert cells.find((1,), {}) is not first
+    assert cells.singles.keys() == {int}
+    assert cells.find(("a",), {}) is not first
+    for _ in range(5):
+        cells.singles[str]("a")
+    cells.went_on += 2
+    assert cells.hits == 5
 
 
 def test_as_many_shapes_as_are_promised_have_a_table() -> None:

@@ -43,7 +43,7 @@ async def test_what_was_used_and_is_idle_leaves(memoized: Any, cache: FastCache,
         for n in range(0, 50, 2):
             await f(n)
         await refreshed(cache)
-    memory = cache.tier.memory
+    memory, wide = cache.tier.memory, cache.tier.tiers[-1]
     assert memory is None or len(memory) <= 50
     clock.advance(15)
     await f(0)  # keeps nothing but itself
@@ -51,6 +51,8 @@ async def test_what_was_used_and_is_idle_leaves(memoized: Any, cache: FastCache,
     await f(99)
     assert memory is None or len(memory) <= 2
     await refreshed(cache)
+    clock.advance(10)
+    assert [n for n in range(50) if await wide.read(Key(f.face.cache_key(n))) is not None] == []
 
 
 async def test_what_is_used_stays(memoized: Any, cache: FastCache, clock: ManualClock, source: Source) -> None:
@@ -104,6 +106,30 @@ async def test_a_hot_use_counts_whoever_asks(
     clock.advance(9.9)
     assert await ways[ask]() == 1
     await refreshed(cache)
+
+
+async def test_a_hot_use_counts_when_memory_had_to_drop_the_result(tmp_path: Path, clock: ManualClock) -> None:
+    """The calls that a hot path served remember when, as long as nothing was invalidated."""
+    runs: list[int] = []
+    async with FastCache(MemoryTier(max_entries=1, clock=clock), DiskTier(tmp_path / "one", clock=clock)) as cache:
+
+        @cache.memoize(idle=100)
+        async def f(n: int) -> int:
+            runs.append(n)
+            return n
+
+        for step in (0, 0, 20):
+            clock.advance(step)
+            await f(1)
+        memory = cache.tier.memory
+        assert memory is not None
+        await memory.set("other", 1)
+        await memory.set("another", 1)
+        assert memory.node(Key(f.cache_key(1))) is None
+        clock.advance(90)
+        await f(1)
+        await refreshed(cache)
+    assert runs == [1]
 
 
 @pytest.mark.parametrize("ttl", [25, None])

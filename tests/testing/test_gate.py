@@ -53,6 +53,8 @@ async def test_too_long_is_an_error_with_the_name() -> None:
 async def test_cancelled_waiters_leave_nothing() -> None:
     """A waiter that is cancelled at any moment is forgotten; the others go through."""
     gate = Gate()
+    other = asyncio.create_task(gate.wait(5))
+    await settle()
 
     async def wait() -> None:
         asyncio.get_running_loop().call_soon(gate.open)
@@ -60,8 +62,13 @@ async def test_cancelled_waiters_leave_nothing() -> None:
 
     async for step in cancel_sweep(wait):
         assert step.was_cancelled or step.error is None
+        gate.open()
+        await other
         assert gate._waiters == {}
         gate = Gate()
+        other = asyncio.create_task(gate.wait(5))
+        await settle()
+    other.cancel()
 
 
 def test_waiters_of_a_closed_loop_do_no_harm() -> None:
