@@ -138,7 +138,9 @@ class Events:
         """Let ``parent`` hear everything emitted here."""
         if parent is not self:
             self._parents[ref(parent, partial(_lose_parent, ref(self)))] = None
-            parent._children[ref(self, parent._children.pop)] = None
+            children = parent._children
+            child: ref[Events] = ref(self, lambda gone: children.pop(gone, None))
+            children[child] = None
             self._changed()
 
     def emit(self, event: Event) -> None:

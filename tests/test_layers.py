@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent / "acache"
 
 #: The rooms of each floor, from the ground up; a room is a module or a package right under ``acache``.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("exceptions", "types", "clock", "mutexes", "listeners", "preloading", "callables"),
+    ("exceptions", "types", "clock", "mutexes", "listeners", "loops", "preloading", "callables"),
     ("config", "keys", "files", "codecs", "events", "bridge", "context"),
     ("stats", "locks", "flight", "futures", "dispatch"),
     ("stores",),

@@ -12,5 +12,6 @@ thread of its caller, where recursion and thread-local state work as they do wit
 
 from acache.bridge.crossing import RunHere, add_hold_up, drive, is_held_up, run_sync
 from acache.bridge.portal import in_event_loop, run_soon
+from acache.bridge.working import run_in_worker
 
-__all__ = ("RunHere", "add_hold_up", "drive", "in_event_loop", "is_held_up", "run_soon", "run_sync")
+__all__ = ("RunHere", "add_hold_up", "drive", "in_event_loop", "is_held_up", "run_in_worker", "run_soon", "run_sync")

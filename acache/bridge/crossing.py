@@ -19,8 +19,10 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, Protocol, TypeVar, TypeVarTuple, cast, final
 
 from acache.bridge.portal import GRACE, in_event_loop, is_exiting, run_soon
+from acache.bridge.working import Loan, Outcome, outcome_of
 from acache.clock import SYSTEM_CLOCK, Duration, as_seconds
 from acache.exceptions import BridgeError, BridgeTimeoutError, ConfigurationError
+from acache.loops import call_soon
 
 __all__ = ("RunHere", "add_hold_up", "drive", "is_held_up", "run_sync")
 
@@ -114,22 +116,6 @@ def is_held_up(loop: asyncio.AbstractEventLoop | None) -> bool:
     return any(each.loop is loop for each in _blocked.get()) or any(reason(loop) for reason in _reasons)
 
 
-@dataclass(slots=True)
-class _Outcome(Generic[T]):
-    """What a function returned or raised, on its way to another thread."""
-
-    value: T | None = None
-    error: BaseException | None = None
-
-    def unwrap(self) -> T:
-        if self.error is not None:
-            try:
-                raise self.error
-            finally:
-                self.error = None  # its traceback holds this frame: no cycle
-        return cast("T", self.value)
-
-
 @final
 class _Job(Generic[T]):
     """A function on its way to the waiting thread, and the task that waits for it."""
@@ -141,26 +127,23 @@ class _Job(Generic[T]):
         self._context = context
         self._loop = asyncio.get_running_loop()
         # It holds outcomes: asyncio would log an exception in it that a cancelled task never looked at.
-        self.finished: asyncio.Future[_Outcome[T]] = self._loop.create_future()
+        self.finished: asyncio.Future[Outcome[T]] = self._loop.create_future()
 
     def run(self) -> None:
         if self.finished.cancelled():
             return
-        outcome: _Outcome[T]
-        try:
-            outcome = _Outcome(self._function() if self._context is None else self._context.copy().run(self._function))
-        except StopIteration as error:
-            outcome = _Outcome(error=_stopped(error))
-        except Exception as error:  # noqa: BLE001 - raised again by the one who waits
-            outcome = _Outcome(error=error)
+        context = self._context
+        outcome = outcome_of(self._function if context is None else partial(context.copy().run, self._function))
+        error = outcome.error
+        if error is not None and not isinstance(error, Exception):
+            raise error  # it is for this thread
         self._finish(outcome)
 
     def refuse(self) -> None:
-        self._finish(_Outcome(error=BridgeError("the thread that was to run the function has stopped waiting")))
+        self._finish(Outcome(error=BridgeError("the thread that was to run the function has stopped waiting")))
 
-    def _finish(self, outcome: _Outcome[T]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
-            self._loop.call_soon_threadsafe(_set_unless_done, self.finished, outcome)
+    def _finish(self, outcome: Outcome[T]) -> None:
+        call_soon(self._loop, _set_unless_done, self.finished, outcome)
 
 
 def _set_unless_done(future: asyncio.Future[T], value: T) -> None:
@@ -168,24 +151,18 @@ def _set_unless_done(future: asyncio.Future[T], value: T) -> None:
         future.set_result(value)
 
 
-def _stopped(error: StopIteration) -> RuntimeError:
-    # As for generators (PEP 479): awaiting code would take a StopIteration for its own end.
-    converted = RuntimeError("the function raised StopIteration")
-    converted.__cause__ = error
-    return converted
-
-
 @final
 class _Crossing(Generic[T]):
     """One call: a task on a loop and the thread that waits for it."""
 
-    __slots__ = ("_closed", "_inbox", "_left", "_loop", "_process", "_task")
+    __slots__ = ("_closed", "_inbox", "_left", "_loan", "_loop", "_process", "_task")
 
     def __init__(self) -> None:
-        self._inbox: SimpleQueue[_Job[Any] | _Outcome[T]] = SimpleQueue()
+        self._inbox: SimpleQueue[_Job[Any] | Outcome[T]] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[_Outcome[T]] | None = None
+        self._task: asyncio.Task[Outcome[T]] | None = None
         self._process = os.getpid()
+        self._loan = Loan()
         self._left = False
         self._closed = False
 
@@ -206,13 +183,13 @@ class _Crossing(Generic[T]):
             self._refuse_jobs()
         return outcome.unwrap()
 
-    def _serve(self, timeout: float | None) -> _Outcome[T]:
+    def _serve(self, timeout: float | None) -> Outcome[T]:
         """Run jobs until the outcome comes; raise ``Empty`` when it takes too long."""
         deadline = None if timeout is None else SYSTEM_CLOCK.monotonic() + timeout
         while True:
             left = None if deadline is None else max(0.0, deadline - SYSTEM_CLOCK.monotonic())
             item = self._inbox.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
-            if isinstance(item, _Outcome):
+            if isinstance(item, Outcome):
                 return item
             try:
                 item.run()
@@ -228,11 +205,12 @@ class _Crossing(Generic[T]):
         if self._loop is None or os.getpid() != self._process:
             return None
         deadline = SYSTEM_CLOCK.monotonic() + GRACE
-        with suppress(RuntimeError, Empty):  # the loop is closed; it takes too long
-            self._loop.call_soon_threadsafe(self._cancel)
+        if not call_soon(self._loop, self._cancel):
+            return None
+        with suppress(Empty):  # it takes too long
             while True:
                 item = self._inbox.get(timeout=max(0.0, deadline - SYSTEM_CLOCK.monotonic()))
-                if isinstance(item, _Outcome):
+                if isinstance(item, Outcome):
                     return None if self._task is None or self._task.cancelled() else item.error
                 item.refuse()
         return None
@@ -248,35 +226,41 @@ class _Crossing(Generic[T]):
 
     async def run_here(self, function: Callable[[], Any], context: Context | None = None) -> Any:
         job = _Job(function, context)
+        self._loan.take_back()
         self._inbox.put(job)
         if self._closed:
             self._refuse_jobs()
-        return (await job.finished).unwrap()
+        try:
+            return (await job.finished).unwrap()
+        finally:
+            self._loan.give()
 
     def _start(self, main: Callable[[], Awaitable[T]], context: Context) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._run(main), context=context)
         # A callback: the coroutine of a task that is cancelled before its first step never runs.
         self._task.add_done_callback(self._deliver)
+        self._loan.give()
         if self._left:
             self._task.cancel()
 
-    async def _run(self, main: Callable[[], Awaitable[T]]) -> _Outcome[T]:
+    async def _run(self, main: Callable[[], Awaitable[T]]) -> Outcome[T]:
         try:
-            return _Outcome(await main())
+            return Outcome(await main())
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            return _Outcome(error=error)  # raised by main itself
+            return Outcome(error=error)  # raised by main itself
         except BaseException as error:  # noqa: BLE001 - it is the caller's; KeyboardInterrupt would end the loop
-            return _Outcome(error=error)
+            return Outcome(error=error)
 
-    def _deliver(self, task: asyncio.Task[_Outcome[T]]) -> None:
+    def _deliver(self, task: asyncio.Task[Outcome[T]]) -> None:
+        self._loan.end()
         if is_exiting():
             return  # a daemon thread waits, and dies waiting: an error in it would be printed
         if task.cancelled():
-            self._inbox.put(_Outcome(error=BridgeError("the call was cancelled on its event loop")))
+            self._inbox.put(Outcome(error=BridgeError("the call was cancelled on its event loop")))
         else:
             self._inbox.put(task.result())
 

@@ -18,10 +18,12 @@ import anyio
 import anyio.from_thread
 
 from acache.exceptions import BridgeError
+from acache.loops import call_soon
 from acache.mutexes import make_mutex
 
 __all__ = ("GRACE", "in_event_loop", "is_exiting", "run_soon")
 
+_OVER: Final = "sync calls are over: no event loop can be started at the interpreter's exit"
 #: Seconds that cancelled work may take to clean up before its caller, or the interpreter's exit, goes on without it.
 GRACE: Final = 5.0
 #: Seconds that the interpreter's exit leaves to calls under way before it cancels them.
@@ -46,9 +48,13 @@ def run_soon(function: Callable[[], object]) -> None:
             anyio.from_thread.run_sync(function)
             return
     try:
-        _portal().loop.call_soon_threadsafe(function)
+        is_there = call_soon(_portal().loop, function)
+    except RecursionError:
+        raise
     except RuntimeError as error:
-        raise BridgeError("sync calls are over: no event loop can be started at the interpreter's exit") from error
+        raise BridgeError(_OVER) from error
+    if not is_there:
+        raise BridgeError(_OVER)
 
 
 def is_exiting() -> bool:

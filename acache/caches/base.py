@@ -11,13 +11,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-import anyio.to_thread
-
 from acache import config
+from acache.bridge import run_in_worker
 from acache.callables import is_coroutine_function
 from acache.clock import Duration
 from acache.context import PLAIN, IsolationSchema, current_scope
@@ -177,7 +175,7 @@ class Cache:
 
         async def compute() -> Any:
             is_async = is_coroutine_function(factory)
-            value = factory() if is_async else await anyio.to_thread.run_sync(partial(factory))
+            value = factory() if is_async else await run_in_worker(factory)
             return await value if inspect.isawaitable(value) else value
 
         route = self._engine.route("memoize", current_scope())

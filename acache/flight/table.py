@@ -12,7 +12,8 @@ from weakref import WeakSet
 
 from acache.bridge import add_hold_up
 from acache.flight.flight import BLOCKING, Flight, LeaderLost, Seat, holds_up
-from acache.flight.waking import call_soon, is_woken, running_loop, wake
+from acache.flight.waking import is_woken, running_loop, wake
+from acache.loops import call_soon
 from acache.mutexes import make_mutex
 from acache.types import MISSING, Key, Missing
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from acache.loops import call_soon
 from acache.types import Missing
 
-__all__ = ("call_soon", "is_woken", "running_loop", "wake")
+__all__ = ("is_woken", "running_loop", "wake")
 
 T = TypeVar("T")
 
@@ -22,14 +22,6 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> None:
-    """Call ``callback(*args)`` in the thread of ``loop``, from any thread."""
-    try:
-        loop.call_soon_threadsafe(callback, *args)
-    except RuntimeError:  # closed meanwhile: nobody waits there any more
-        return
 
 
 async def is_woken(future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> bool:
@@ -54,7 +46,7 @@ def wake(futures: set[asyncio.Future[T | Missing]], outcome: T | Missing) -> Non
         if loop is here:
             _set_all(waiting, outcome)
         else:
-            call_soon(loop, _set_all, waiting, outcome)
+            call_soon(loop, _set_all, waiting, outcome)  # if it is closed, nobody waits there any more
 
 
 def _set_all(futures: list[asyncio.Future[T]], outcome: T) -> None:

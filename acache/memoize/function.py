@@ -12,9 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple, final
 
-import anyio.to_thread
-
-from acache.bridge import RunHere, drive, in_event_loop, run_sync
+from acache.bridge import RunHere, drive, in_event_loop, run_in_worker, run_sync
 from acache.callables import is_coroutine_function
 from acache.context import (
     Isolation,
@@ -295,7 +293,7 @@ class Memoized:
     async def _compute(self, args: Args, kwargs: Kwargs) -> Any:
         if self.is_async:
             return await self.function(*args, **kwargs)
-        return await anyio.to_thread.run_sync(partial(self.function, *args, **kwargs))
+        return await run_in_worker(partial(self.function, *args, **kwargs))
 
     def call_for(self, args: Args, prepared: Prepared, kwargs: Kwargs | None = None, *, stores: bool = True) -> Call:
         """Make a call, whose key is known, for the engine."""

@@ -14,9 +14,7 @@ from copy import copy
 from functools import partial, wraps
 from typing import Any, Final, Protocol, TypeVar, Unpack, final, overload
 
-import anyio.to_thread
-
-from acache.bridge import run_sync
+from acache.bridge import run_in_worker, run_sync
 from acache.callables import is_coroutine_function
 from acache.clock import Duration, as_seconds
 from acache.context import PLAIN, Scope, current_scope
@@ -238,7 +236,7 @@ class Many:
         # Its own list: a function may sort what it is given.
         if self.is_async:
             return await self.function(list(keys))
-        return await anyio.to_thread.run_sync(partial(self.function, list(keys)))
+        return await run_in_worker(partial(self.function, list(keys)))
 
     def _values(self, keys: list[Any], result: Any) -> list[Any]:
         """Return the result for each of ``keys``, an exception for one that has none."""

@@ -492,3 +492,20 @@ async def test_a12_a_sync_call_that_joins_beside_a_write_of_its_own_loop(first: 
     ]
     assert await setting
     assert f() == "mine"
+
+
+def test_a7_recursion_that_is_too_deep_is_an_error_wherever_it_ends() -> None:
+    """A7: a plain function that asks for itself until the stack is at its end raises, at whatever call that is; none hangs."""
+    cache = FastCache(MemoryTier())
+
+    @cache.memoize
+    def deep(n: int, _offset: int) -> int:
+        return 1 + deep(n + 1, _offset)
+
+    def padded(offset: int, below: int) -> int:
+        return deep(0, offset) if below == 0 else padded(offset, below - 1)
+
+    for offset in range(24):
+        with ThreadPoolExecutor(1) as pool, pytest.raises(RecursionError):
+            pool.submit(padded, offset, offset).result(30)
+    assert in_flight(cache) == 0
