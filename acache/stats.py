@@ -134,7 +134,7 @@ class TierStatistics:
 
     ``failures`` are operations the storage could not carry out; ``rejections`` are stored entries that failed
     verification. Of entries that went, ``evictions`` made room, ``expirations`` were past their time, ``invalidations`` were
-    asked for (``removals`` one by one), ``replacements`` gave way to others, and ``corruptions`` were damaged. ``entries`` and
+    asked for (``removals`` one by one) or of another version of the cache when they were read, ``replacements`` gave way to others, and ``corruptions`` were damaged. ``entries`` and
     ``bytes`` say what it holds now (``None``: unknown without a scan).
     """
 

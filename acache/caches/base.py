@@ -191,7 +191,8 @@ class Cache:
     async def get_many(self, keys: Iterable[K]) -> dict[K, Hit[Any]]:
         """Return what is stored under each of ``keys``, in one round trip for each tier; what has nothing is absent.
 
-        Keys must be hashable; of those that are equal, such as ``1`` and ``True``, the first counts.
+        Keys must be hashable; of those that are equal, such as ``1`` and ``True``, the first counts. Raises
+        :class:`~acache.exceptions.StrictDeterministicCachingKeyNotFoundError` where a strict cache holds nothing.
         """
         asked = {key: self._key(key) for key in dict.fromkeys(keys)}
         route = self._engine.route("memoize", current_scope())

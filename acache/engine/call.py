@@ -60,7 +60,7 @@ class Call:
     behind: Callable[[], Awaitable[Any]] | None = None
     #: Whether anything may be stored for the caller; unless said otherwise, as the switches of this moment have it.
     stores: bool = field(default_factory=_may_store)
-    #: When the caller was last served without asking, in monotonic seconds.
+    #: When a hot path last led to the entry, in monotonic seconds.
     used: float = -math.inf
     #: Look into the tiers for what is stored, together with others; ``None``: alone.
     find: Callable[[Call], Awaitable[tuple[Entry, Tier] | None]] | None = None

@@ -89,8 +89,8 @@ class KeyRecipe:
         self._bound = selection.bound
         self._walk: type[Walk] = TypedWalk if typed else LooseWalk
         name = (identity.module, identity.qualname, version)
-        #: The hex digits that all keys of this function and version begin with.
         self.namespace_prefix = namespace_prefix(namespace)
+        #: The hex digits that all keys of this function and version begin with.
         self.prefix = self.namespace_prefix + self._hash(name)[: _FUNCTION_DIGITS // 2].hex()
         whole = (_FORMAT, namespace, *name, typed)
         self._head = self._hash((*whole, selection.spec))

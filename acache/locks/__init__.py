@@ -1,8 +1,9 @@
 """Locks that many tasks, event loops, threads and processes may share.
 
-Within a process: :class:`Lock`, :class:`KeyedLock` and :class:`Limiter`. Between processes: :func:`file_lock`. Every wait takes a
-``timeout`` in seconds: ``None`` is :data:`DEFAULT_TIMEOUT`, :data:`NON_BLOCKING` tries once, :data:`BLOCKING` waits for
-ever. A wait that is cancelled or times out leaves nothing taken.
+Within a process: :class:`Lock`, :class:`KeyedLock` and :class:`Limiter`. Between processes: :func:`file_lock`. All functions
+that acquire, :meth:`Lock.acquire_sync` and :class:`KeyedLock` take a ``timeout`` in seconds: ``None`` is :data:`DEFAULT_TIMEOUT`,
+:data:`NON_BLOCKING` tries once, :data:`BLOCKING` waits for ever. :meth:`Lock.acquire`, :meth:`Limiter.hold` and :meth:`Limiter.hold_sync`
+take none, and wait as long as it takes. A wait that is cancelled or times out leaves nothing taken.
 """
 
 from acache.locks.acquiring import (

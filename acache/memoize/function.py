@@ -450,7 +450,10 @@ class Memoized:
         )
 
     def cache_parameters(self) -> dict[str, Any]:
-        """Return the options the function was decorated with."""
+        """Return six options of the function (``typed``, ``ttl``, ``flight``, ``codec`` by its name, ``copy``, ``tags``), and ``maxsize``.
+
+        ``maxsize`` is how many entries the memory tier may hold, whatever functions they are of; ``None``: there is no such tier.
+        """
         memory = self.engine.chain.memory
         return {
             "maxsize": None if memory is None else memory.max_entries,

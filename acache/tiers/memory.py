@@ -1,7 +1,7 @@
 """Results kept as objects in this process: bounded by entries and by bytes, nothing encoded, nothing copied.
 
-Everything a hit needs is one dictionary look-up and one attribute write (:mod:`acache.tiers.eviction`), without a
-lock. Time is the monotonic clock's: a wall clock that jumps neither revives nor kills an entry.
+Everything a hit needs is one dictionary look-up and one attribute write (:mod:`acache.tiers.eviction`; where the entry has a time,
+a hot path writes two), without a lock. Time is the monotonic clock's: a wall clock that jumps neither revives nor kills an entry.
 """
 
 from __future__ import annotations
