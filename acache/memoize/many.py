@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from asyncio import gather
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import copy
@@ -29,7 +30,7 @@ from acache.memoize.function import ENTRY_METHODS, Memoized
 from acache.memoize.method import is_in_class
 from acache.memoize.protocols import AsyncMany, SyncMany
 from acache.tiers.base import Tier
-from acache.types import Entry, Key
+from acache.types import Entry
 
 __all__ = ("Many", "ManyDecorator", "MemoizeManyOptions")
 
@@ -169,25 +170,26 @@ class Many:
             return list(keys)
         return [key for (key,) in dict.fromkeys(map(self._name, keys))]
 
-    def _shaped(self, asked: list[Any], digests: list[Key], outcomes: dict[Key, Any]) -> Any:
+    def _shaped(self, asked: list[Any], names: Sequence[Hashable], outcomes: Mapping[Any, Any]) -> Any:
+        """Return the outcomes as the function would, by the names of what was asked for; raise the first that is an error."""
         for outcome in outcomes.values():
             if isinstance(outcome, BaseException) and not (
                 isinstance(outcome, AbsentKeyError) and outcome.label == self.single.recipe.label
             ):
                 raise outcome
-        found = [(key, outcomes[digest]) for key, digest in zip(asked, digests, strict=True)]
+        found = [(key, _bare(outcomes[name])) for key, name in zip(asked, names, strict=True)]
         if self._as_list:
             return [value for _, value in found]
         return {key: value for key, value in found if not isinstance(value, AbsentKeyError)}
 
     async def _load_uncached(self, asked: list[Any]) -> Any:
-        if not asked:
-            return [] if self._as_list else {}
-        self._engine.bypass(self.single.recipe.label, self.single.counters)
-        values = self._values(asked, await self._run(asked))
-        if self._as_list:
-            return values
-        return {key: value for key, value in zip(asked, values, strict=True) if not isinstance(value, AbsentKeyError)}
+        """Compute without the cache, in the same batches as with it: the function may bear no more."""
+        if asked:
+            self._engine.bypass(self.single.recipe.label, self.single.counters)
+        names: Sequence[Hashable] = [_exactly(key) for key in asked] if self._as_list else asked
+        once = dict(zip(names, asked, strict=True))
+        outcomes = await gather(*map(self._load_one, once.values()), return_exceptions=True)
+        return self._shaped(asked, names, dict(zip(once, outcomes, strict=True)))
 
     def _present(self, single: Memoized) -> Any:
         """Return what callers see of the same function with other options for its keys."""
@@ -229,10 +231,6 @@ class Many:
         return (key,)
 
     # --- the function ---------------------------------------------------------------------------------------------
-
-    async def _run(self, keys: list[Any]) -> Any:
-        async with nullcontext() if self._limiter is None else self._limiter.hold():
-            return await self._call(keys)
 
     async def _call(self, keys: list[Any]) -> Any:
         # Its own list: a function may sort what it is given.
@@ -335,10 +333,23 @@ def _named_as(function: Any, body: Callable[[Any], Coroutine[Any, Any, Costed]])
     return single
 
 
+def _bare(outcome: Any) -> Any:
+    return outcome.value if isinstance(outcome, Costed) else outcome
+
+
 def _loosely(key: Any) -> object:
     """Return what is equal for keys that are equal and cannot be hashed."""
+    return _encoded(key, typed=False)
+
+
+def _exactly(key: Any) -> object:
+    """Return what is equal for keys that are the same."""
+    return _encoded(key, typed=True)
+
+
+def _encoded(key: Any, *, typed: bool) -> object:
     try:
-        return canonical(key, typed=False)
+        return canonical(key, typed=typed)
     except KeyEncodingError:  # of which custom_params_encoder= makes something else: it equals no other
         return object()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from acache import (
     FastCache,
     MemoryTier,
     SyncCache,
+    config,
     disabled,
     isolate,
     read_only,
@@ -656,6 +659,46 @@ async def test_switches(cache: FastCache, source: Loader) -> None:
     with recompute():
         assert await load([1, 2]) == {1: 1, 2: 4}
     assert source.calls == [[1, 2], [1], [1], [1, 2]]
+
+
+@pytest.mark.parametrize("off", [disabled, partial(config.override, disable=True)], ids=["here", "everywhere"])
+async def test_switched_off_the_batches_are_the_same(
+    cache: FastCache, source: Loader, off: Callable[[], AbstractContextManager[object]]
+) -> None:
+    """Without the cache too, no call gets more than max_batch keys, and an error reaches who waits for its batch."""
+
+    @cache.memoize_many(max_batch=2)
+    async def load(keys: list[int]) -> dict[int, int]:
+        loaded = await source(keys)
+        if 13 in keys:
+            raise ValueError(keys)
+        return loaded
+
+    with off():
+        assert await load([1, 2, -1, 2, 3]) == {1: 1, 2: 4, 3: 9}
+        assert source.calls == [[1, 2], [-1, 3]]
+        assert await load([]) == {}
+        with pytest.raises(ValueError, match="13"):
+            await load([4, 5, 13])
+    assert load.cache_info().bypassed == 2
+    assert await load([1]) == {1: 1}
+
+
+async def test_switched_off_equal_keys_are_kept_apart(cache: FastCache) -> None:
+    """Without the cache too, keys that are equal and not the same never get into one call, and the same key is one."""
+    calls: list[list[Any]] = []
+    unknown = object()
+
+    @cache.memoize_many
+    async def load(keys: list[Any]) -> list[str]:
+        calls.append(keys)
+        return [repr(keys[keys.index(key)]) for key in keys]
+
+    with disabled():
+        assert await load([1, True, 1, 1.0, [1], [True], unknown]) == [
+            *("1", "True", "1", "1.0", "[1]", "[True]", repr(unknown))
+        ]
+    assert sorted(map(repr, calls)) == sorted(map(repr, ([1, [1], unknown], [True, [True]], [1.0])))
 
 
 async def test_read_only_stores_nothing(cache: FastCache, source: Loader) -> None:
