@@ -24,13 +24,15 @@ from acache.context import PLAIN, Scope, current_scope
 from acache.engine import Batcher, Call, Costed, Engine, Route, check_count, find_many, refuse_unrepeatable, run_many
 from acache.exceptions import AbsentKeyError, BatchResultError, ConfigurationError, KeyEncodingError, UserError
 from acache.keys import canonical
+from acache.keys.binding import Signature
+from acache.keys.template import parse
 from acache.locks import Limiter
 from acache.memoize.decorate import MemoizeOptions, StandIn, Studio, check_options
 from acache.memoize.function import ENTRY_METHODS, Memoized
 from acache.memoize.method import is_in_class
 from acache.memoize.protocols import AsyncMany, SyncMany
 from acache.tiers.base import Tier
-from acache.types import Entry
+from acache.types import Entry, Key
 
 __all__ = ("Many", "ManyDecorator", "MemoizeManyOptions")
 
@@ -140,6 +142,7 @@ class Many:
         stand_in = StandIn(_named_as(function, self._load_one), self._find, present=self._present)
         #: The function of one key.
         self.single: Memoized = studio.memoized(function, "memoize", rest, stand_in)
+        _refuse_one_for_all(self.single, rest.get("key"))
         self._limiter: Final[Limiter | None] = studio.registry.limiter(
             self.single.recipe, options.get("max_concurrency")
         )
@@ -156,7 +159,10 @@ class Many:
         if route is Route.BYPASS or not asked:
             return await self._load_uncached(asked)
         prepared = await self.single.prepare_many(((key,) for key in asked), {})
-        calls = {ready.key: self.single.call_for((key,), ready) for key, ready in zip(asked, prepared, strict=True)}
+        calls: dict[Key, Call] = {}
+        for key, ready in zip(asked, prepared, strict=True):
+            if ready.key not in calls:  # what key= takes for the same as one before is given the result of that one
+                calls[ready.key] = self.single.call_for((key,), ready)
         outcomes = dict(zip(calls, await run_many(self._engine, list(calls.values()), route), strict=True))
         return self._shaped(asked, [ready.key for ready in prepared], outcomes)
 
@@ -308,6 +314,20 @@ def _returns_list(function: Callable[..., Any]) -> bool:
 def _refuse_hosts(label: str, options: Mapping[str, Any]) -> None:
     if options.get("flight") not in {None, "process"}:
         raise ConfigurationError("flight", f"{label}: many keys are computed once for each process")
+
+
+def _refuse_one_for_all(single: Memoized, key: object) -> None:
+    """Raise if an entry does not depend on the list, so that all keys would have the result of one of them."""
+    label = single.recipe.label
+    keys = frozenset(Signature.of(single.raw, label).names[:1])
+    if key is None and not keys.issubset(single.recipe.plain_parameters):
+        raise ConfigurationError(
+            "ignore", f"{label}: without its list all keys would be one; name other parameters only"
+        )
+    if isinstance(key, str) and not any(field.parameter in keys for field in parse(key, label)):
+        raise ConfigurationError(
+            "key", f"{label}: without its list all keys would be one; give the template a field of it"
+        )
 
 
 def _as_list(label: str, function: Callable[..., Any], given: object) -> bool:

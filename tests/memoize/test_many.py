@@ -235,6 +235,11 @@ def of_kind(key: object) -> str:
     return key.name if isinstance(key, ById) else repr(key)
 
 
+def second(_first: object, key: object) -> object:
+    """Say that the second argument is the key."""
+    return key
+
+
 EQUAL_KEYS: list[list[Any]] = [[1, True, 1.0], [0.0, -0.0], [(1,), (True,)], [ById(1, "a"), ById(1, "b")]]
 
 
@@ -893,6 +898,50 @@ def test_what_cannot_be_is_refused_at_decoration(cache: FastCache) -> None:
     function: Any = two
     with pytest.raises(ConfigurationError, match="one argument"):
         cache.memoize_many(function)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"ignore": "ids"}, {"ignore": ("limit", "ids")}, {"key": "all"}, {"key": "{limit}"}, {"key": "{db}"}],
+    ids=str,
+)
+def test_one_result_for_all_keys_is_refused(cache: FastCache, options: dict[str, Any]) -> None:
+    """Options that leave the list out of the key, whatever else the function takes or has bound, are named errors."""
+
+    async def load(db: str, ids: list[int], limit: int = 1) -> dict[int, int]:
+        return {}
+
+    (option,) = options
+    with pytest.raises(ConfigurationError, match=f"^{option}: .*load: without its list"):
+        cache.memoize_many(**options)(partial(load, "db"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"ignore": "limit"}, {"key": "{ids}:{limit}"}, {"key": "{ids.real}"}, {"key": second}],
+    ids=["ignore", "template", "attribute", "callable"],
+)
+async def test_options_that_leave_the_list_in_the_key_are_taken(cache: FastCache, options: dict[str, Any]) -> None:
+    """Each key has a result of its own where an option is about other parameters, or about a part of the list's items."""
+
+    async def load(db: str, ids: list[int], limit: int = 1) -> dict[int, int]:
+        return {key: key * limit for key in ids}
+
+    assert await cache.memoize_many(**options)(partial(load, "db"))([1, 2]) == {1: 1, 2: 2}
+
+
+async def test_keys_that_key_takes_for_one_have_the_result_of_the_first(cache: FastCache) -> None:
+    """A callable key= says what is the same, within one call as between calls: the first that is asked for is computed."""
+    calls: list[list[str]] = []
+
+    @cache.memoize_many(key=str.lower)
+    async def load(names: list[str]) -> dict[str, str]:
+        calls.append(names)
+        return {name: f"<{name}>" for name in names}
+
+    assert await load(["A", "b", "a"]) == {"A": "<A>", "b": "<b>", "a": "<A>"}
+    assert await load(["a", "B"]) == {"a": "<A>", "B": "<b>"}
+    assert calls == [["A", "b"]]
 
 
 def test_generators_are_refused(cache: FastCache) -> None:
