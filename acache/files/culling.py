@@ -215,9 +215,11 @@ class Culler:
             chosen = [seen for seen in look.found if seen in doomed]
             if chosen:
                 went = self._shelf.evict(look.shard, chosen)
+                # What a peer put in the place of a file, he has entered as more: that file counts no longer, whoever took it.
                 look.kept = look.kept.minus(_amount(went))
-                for seen in went:
-                    gone.append((seen.key, self._cause(seen, now)))  # noqa: PERF401 - typed so
+                for seen, taken in went.items():
+                    if taken:
+                        gone.append((seen.key, self._cause(seen, now)))
         return gone
 
 

@@ -146,17 +146,19 @@ class Shard:
         with self._locked(wait=False):
             return self._clear(name, judge, _READ_SPARES).taken
 
-    def evict(self, doomed: Iterable[tuple[str, Judge]]) -> set[str]:
-        """Take away each file whose judge does not let it stay; return the names that are free.
+    def evict(self, doomed: Iterable[tuple[str, Judge]]) -> dict[str, bool]:
+        """Take away each file whose judge does not let it stay; return the names of those that are gone.
 
-        Raises :class:`BlockingIOError` if somebody else is at it.
+        The value tells whether the file was taken here: a peer may have removed or replaced it first. Raises
+        :class:`BlockingIOError` if somebody else is at it.
         """
-        gone: set[str] = set()
+        gone: dict[str, bool] = {}
         with self._locked(wait=False):
             for name, judge in doomed:
                 with suppress(OSError):
-                    if self._clear(name, judge, _INSERT_SPARES).free:
-                        gone.add(name)
+                    cleared = self._clear(name, judge, _INSERT_SPARES)
+                    if cleared.free:
+                        gone[name] = cleared.taken is not None
         return gone
 
     def remove(self, name: str) -> None:

@@ -288,11 +288,11 @@ class Shelf:
             return take_stock(self._files, shard.fd, keys, worth)
         return []
 
-    def evict(self, number: int, doomed: Sequence[Seen]) -> list[Seen]:
-        """Remove files of the shard ``number`` that are still what was seen; return those."""
+    def evict(self, number: int, doomed: Sequence[Seen]) -> dict[Seen, bool]:
+        """Remove files of the shard ``number`` that are still what was seen; return what is gone, and whether it went here."""
         with suppress(FileNotFoundError), self._shard(f"{number:02x}") as shard:
             return evict(shard, doomed)
-        return []
+        return {}
 
     def renew(self, key: Key, uses: int = 0) -> None:
         """Let the file's time of change be now, and add to the ``uses`` it counts; nothing else about it changes.

@@ -56,13 +56,16 @@ def take_stock(files: FileSystem, fd: int, names: Sequence[tuple[str, Key]], wor
     return found
 
 
-def evict(shard: Shard, doomed: Sequence[Seen]) -> list[Seen]:
-    """Remove those files that are still what was seen, and unused since; return them. None, if the shard is busy."""
+def evict(shard: Shard, doomed: Sequence[Seen]) -> dict[Seen, bool]:
+    """Remove those files that are still what was seen, and unused since; return those that are gone. None, if the shard is busy.
+
+    The value tells whether the file was removed here, and not by a peer, who tells of it himself.
+    """
     try:
         gone = shard.evict([(seen.name, _is_still(seen)) for seen in doomed])
     except BlockingIOError:
-        return []
-    return [seen for seen in doomed if seen.name in gone]
+        return {}
+    return {seen: gone[seen.name] for seen in doomed if seen.name in gone}
 
 
 def mark(files: FileSystem, fd: int, seen: Seen, modified: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from asyncio import gather
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import copy
@@ -21,6 +22,8 @@ from acache.context import PLAIN, Scope, current_scope
 from acache.engine import Batcher, Call, Costed, Engine, Route, check_count, find_many, refuse_unrepeatable, run_many
 from acache.exceptions import AbsentKeyError, BatchResultError, ConfigurationError, KeyEncodingError, UserError
 from acache.keys import canonical
+from acache.keys.binding import Signature
+from acache.keys.template import parse
 from acache.locks import Limiter
 from acache.memoize.decorate import MemoizeOptions, StandIn, Studio, check_options
 from acache.memoize.function import ENTRY_METHODS, Memoized
@@ -137,6 +140,7 @@ class Many:
         stand_in = StandIn(_named_as(function, self._load_one), self._find, present=self._present)
         #: The function of one key.
         self.single: Memoized = studio.memoized(function, "memoize", rest, stand_in)
+        _refuse_one_for_all(self.single, rest.get("key"))
         self._limiter: Final[Limiter | None] = studio.registry.limiter(
             self.single.recipe, options.get("max_concurrency")
         )
@@ -153,7 +157,10 @@ class Many:
         if route is Route.BYPASS or not asked:
             return await self._load_uncached(asked)
         prepared = await self.single.prepare_many(((key,) for key in asked), {})
-        calls = {ready.key: self.single.call_for((key,), ready) for key, ready in zip(asked, prepared, strict=True)}
+        calls: dict[Key, Call] = {}
+        for key, ready in zip(asked, prepared, strict=True):
+            if ready.key not in calls:  # what key= takes for the same as one before is given the result of that one
+                calls[ready.key] = self.single.call_for((key,), ready)
         outcomes = dict(zip(calls, await run_many(self._engine, list(calls.values()), route), strict=True))
         return self._shaped(asked, [ready.key for ready in prepared], outcomes)
 
@@ -167,25 +174,26 @@ class Many:
             return list(keys)
         return [key for (key,) in dict.fromkeys(map(self._name, keys))]
 
-    def _shaped(self, asked: list[Any], digests: list[Key], outcomes: dict[Key, Any]) -> Any:
+    def _shaped(self, asked: list[Any], names: Sequence[Hashable], outcomes: Mapping[Any, Any]) -> Any:
+        """Return the outcomes as the function would, by the names of what was asked for; raise the first that is an error."""
         for outcome in outcomes.values():
             if isinstance(outcome, BaseException) and not (
                 isinstance(outcome, AbsentKeyError) and outcome.label == self.single.recipe.label
             ):
                 raise outcome
-        found = [(key, outcomes[digest]) for key, digest in zip(asked, digests, strict=True)]
+        found = [(key, _bare(outcomes[name])) for key, name in zip(asked, names, strict=True)]
         if self._as_list:
             return [value for _, value in found]
         return {key: value for key, value in found if not isinstance(value, AbsentKeyError)}
 
     async def _load_uncached(self, asked: list[Any]) -> Any:
-        if not asked:
-            return [] if self._as_list else {}
-        self._engine.bypass(self.single.recipe.label, self.single.counters)
-        values = self._values(asked, await self._run(asked))
-        if self._as_list:
-            return values
-        return {key: value for key, value in zip(asked, values, strict=True) if not isinstance(value, AbsentKeyError)}
+        """Compute without the cache, in the same batches as with it: the function may bear no more."""
+        if asked:
+            self._engine.bypass(self.single.recipe.label, self.single.counters)
+        names: Sequence[Hashable] = [_exactly(key) for key in asked] if self._as_list else asked
+        once = dict(zip(names, asked, strict=True))
+        outcomes = await gather(*map(self._load_one, once.values()), return_exceptions=True)
+        return self._shaped(asked, names, dict(zip(once, outcomes, strict=True)))
 
     def _present(self, single: Memoized) -> Any:
         """Return what callers see of the same function with other options for its keys."""
@@ -227,10 +235,6 @@ class Many:
         return (key,)
 
     # --- the function ---------------------------------------------------------------------------------------------
-
-    async def _run(self, keys: list[Any]) -> Any:
-        async with nullcontext() if self._limiter is None else self._limiter.hold():
-            return await self._call(keys)
 
     async def _call(self, keys: list[Any]) -> Any:
         # Its own list: a function may sort what it is given.
@@ -310,6 +314,20 @@ def _refuse_hosts(label: str, options: Mapping[str, Any]) -> None:
         raise ConfigurationError("flight", f"{label}: many keys are computed once for each process")
 
 
+def _refuse_one_for_all(single: Memoized, key: object) -> None:
+    """Raise if an entry does not depend on the list, so that all keys would have the result of one of them."""
+    label = single.recipe.label
+    keys = frozenset(Signature.of(single.raw, label).names[:1])
+    if key is None and not keys.issubset(single.recipe.plain_parameters):
+        raise ConfigurationError(
+            "ignore", f"{label}: without its list all keys would be one; name other parameters only"
+        )
+    if isinstance(key, str) and not any(field.parameter in keys for field in parse(key, label)):
+        raise ConfigurationError(
+            "key", f"{label}: without its list all keys would be one; give the template a field of it"
+        )
+
+
 def _as_list(label: str, function: Callable[..., Any], given: object) -> bool:
     if given is None:
         return _returns_list(function)
@@ -333,10 +351,23 @@ def _named_as(function: Any, body: Callable[[Any], Coroutine[Any, Any, Costed]])
     return single
 
 
+def _bare(outcome: Any) -> Any:
+    return outcome.value if isinstance(outcome, Costed) else outcome
+
+
 def _loosely(key: Any) -> object:
     """Return what is equal for keys that are equal and cannot be hashed."""
+    return _encoded(key, typed=False)
+
+
+def _exactly(key: Any) -> object:
+    """Return what is equal for keys that are the same."""
+    return _encoded(key, typed=True)
+
+
+def _encoded(key: Any, *, typed: bool) -> object:
     try:
-        return canonical(key, typed=False)
+        return canonical(key, typed=typed)
     except KeyEncodingError:  # of which custom_params_encoder= makes something else: it equals no other
         return object()
 

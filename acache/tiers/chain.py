@@ -52,7 +52,7 @@ class ChainTier(Tier):
     With ``agrees``, what the widest tier could not take is stored nowhere. ``limit`` says how many tiers, from the narrowest, may
     be read at the moment; ``None``: all.
 
-    Raises :class:`~acache.exceptions.ConfigurationError` for what is no tier, and for none at all.
+    Raises :class:`~acache.exceptions.ConfigurationError` for what is no tier, for none at all, and for tiers with different clocks.
     """
 
     def __init__(
@@ -431,11 +431,15 @@ class ChainTier(Tier):
 def in_order(tiers: Iterable[Tier]) -> tuple[Tier, ...]:
     """Return ``tiers``, those of chains one by one, each once, from the narrowest reach to the widest.
 
-    Raises :class:`~acache.exceptions.ConfigurationError` for what is no tier, and for none at all.
+    Raises :class:`~acache.exceptions.ConfigurationError` for what is no tier, for none at all, and for tiers with different clocks.
     """
     flat: list[Tier] = []
     for tier in check_tiers(tuple(tiers)):
         flat += tier.tiers if isinstance(tier, ChainTier) else (tier,)
     if not flat:
         raise ConfigurationError("tiers", "give at least one")
+    for tier in flat[1:]:
+        if tier.clock is not flat[0].clock:  # what one tier writes down, another compares with its own time
+            names = f"{flat[0].name!r} and {tier.name!r}"
+            raise ConfigurationError("clock", f"the tiers {names} have different ones; give all tiers one clock")
     return tuple(sorted(dict.fromkeys(flat), key=lambda tier: tier.reach))

@@ -29,7 +29,7 @@ from acache.types import Entry, Hit, Key, Written
 from tests.disk.helpers import key, path_of, plant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tests.disk.conftest import MakeTier
 
@@ -452,6 +452,57 @@ def test_d29_nothing_new_is_removed(make_tier: MakeTier, policy: str) -> None:
             assert values.count("new") >= 1
         number += 1
     assert number > 20
+
+
+def remove(tier: DiskTier, name: object) -> bool:
+    """Remove in this thread, and tell whether there was anything."""
+    return tier._shelf.remove(key(name))
+
+
+def replace(tier: DiskTier, name: object) -> bool:
+    """Store over what is there, in this thread, and tell whether there was anything."""
+    there = path_of(tier, key(name)).exists()
+    return put(tier, name, "new") and there
+
+
+@pytest.mark.parametrize(("end", "made"), [(remove, 0), (replace, 2)], ids=["removed", "replaced"])
+def test_what_a_peer_took_or_put_back_was_not_culled(
+    make_tier: MakeTier, end: Callable[[DiskTier, object], bool], made: int
+) -> None:
+    """A file that a peer removes or replaces at any system call of a cull ends once: a cull tells what it took itself."""
+    peer = make_tier()
+    number, struck = 0, True
+    while struck:
+        files = FaultyFileSystem()
+        tier = make_tier(max_entries=1, files=files)
+        peer._shelf.clear()
+        for name in ("a", "b"):
+            put(peer, name)
+        ended: list[bool] = []
+        files.fail(number, partial(ended.extend, (end(peer, name) for name in ("a", "b"))), once=True)
+        culled = cull(tier)
+        struck = files.struck > 0
+        files.heal()
+        assert culled == tier.statistics().evictions == 2 + struck * made - sum(ended) - len(stored(peer))
+        number += 1
+    assert number > 20
+
+
+@pytest.mark.parametrize("end", [remove, replace], ids=["removed", "replaced"])
+def test_the_ledger_knows_what_a_peer_did_to_the_doomed(
+    make_tier: MakeTier, end: Callable[[DiskTier, object], bool]
+) -> None:
+    """A file that a peer removes, or replaces, when it is about to go is off the ledger as if the cull had taken it."""
+    files = FaultyFileSystem()
+    tier, peer = make_tier(max_entries=1, files=files), make_tier(max_entries=1_000)
+    for name in ("a", "b"):
+        put(peer, name)
+        tick(peer)
+    assert cull(peer) == 0
+    files.fail(0, lambda: end(peer, "a"), once=True, only="rename")
+    assert cull(tier) == 0
+    assert files.struck == 1
+    assert page_of(tier).total == (occupied(peer), len(stored(peer)))
 
 
 @pytest.mark.parametrize("policy", ["lfu", "sieve"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from acache import (
     FastCache,
     MemoryTier,
     SyncCache,
+    config,
     disabled,
     isolate,
     read_only,
@@ -230,6 +233,11 @@ class ById:
 def of_kind(key: object) -> str:
     """Say what tells a key from its equals."""
     return key.name if isinstance(key, ById) else repr(key)
+
+
+def second(_first: object, key: object) -> object:
+    """Say that the second argument is the key."""
+    return key
 
 
 EQUAL_KEYS: list[list[Any]] = [[1, True, 1.0], [0.0, -0.0], [(1,), (True,)], [ById(1, "a"), ById(1, "b")]]
@@ -658,6 +666,46 @@ async def test_switches(cache: FastCache, source: Loader) -> None:
     assert source.calls == [[1, 2], [1], [1], [1, 2]]
 
 
+@pytest.mark.parametrize("off", [disabled, partial(config.override, disable=True)], ids=["here", "everywhere"])
+async def test_switched_off_the_batches_are_the_same(
+    cache: FastCache, source: Loader, off: Callable[[], AbstractContextManager[object]]
+) -> None:
+    """Without the cache too, no call gets more than max_batch keys, and an error reaches who waits for its batch."""
+
+    @cache.memoize_many(max_batch=2)
+    async def load(keys: list[int]) -> dict[int, int]:
+        loaded = await source(keys)
+        if 13 in keys:
+            raise ValueError(keys)
+        return loaded
+
+    with off():
+        assert await load([1, 2, -1, 2, 3]) == {1: 1, 2: 4, 3: 9}
+        assert source.calls == [[1, 2], [-1, 3]]
+        assert await load([]) == {}
+        with pytest.raises(ValueError, match="13"):
+            await load([4, 5, 13])
+    assert load.cache_info().bypassed == 2
+    assert await load([1]) == {1: 1}
+
+
+async def test_switched_off_equal_keys_are_kept_apart(cache: FastCache) -> None:
+    """Without the cache too, keys that are equal and not the same never get into one call, and the same key is one."""
+    calls: list[list[Any]] = []
+    unknown = object()
+
+    @cache.memoize_many
+    async def load(keys: list[Any]) -> list[str]:
+        calls.append(keys)
+        return [repr(keys[keys.index(key)]) for key in keys]
+
+    with disabled():
+        assert await load([1, True, 1, 1.0, [1], [True], unknown]) == [
+            *("1", "True", "1", "1.0", "[1]", "[True]", repr(unknown))
+        ]
+    assert sorted(map(repr, calls)) == sorted(map(repr, ([1, [1], unknown], [True, [True]], [1.0])))
+
+
 async def test_read_only_stores_nothing(cache: FastCache, source: Loader) -> None:
     """Inside read_only() what is stored is served, and what is computed is stored by neither form of a call."""
 
@@ -850,6 +898,50 @@ def test_what_cannot_be_is_refused_at_decoration(cache: FastCache) -> None:
     function: Any = two
     with pytest.raises(ConfigurationError, match="one argument"):
         cache.memoize_many(function)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"ignore": "ids"}, {"ignore": ("limit", "ids")}, {"key": "all"}, {"key": "{limit}"}, {"key": "{db}"}],
+    ids=str,
+)
+def test_one_result_for_all_keys_is_refused(cache: FastCache, options: dict[str, Any]) -> None:
+    """Options that leave the list out of the key, whatever else the function takes or has bound, are named errors."""
+
+    async def load(db: str, ids: list[int], limit: int = 1) -> dict[int, int]:
+        return {}
+
+    (option,) = options
+    with pytest.raises(ConfigurationError, match=f"^{option}: .*load: without its list"):
+        cache.memoize_many(**options)(partial(load, "db"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"ignore": "limit"}, {"key": "{ids}:{limit}"}, {"key": "{ids.real}"}, {"key": second}],
+    ids=["ignore", "template", "attribute", "callable"],
+)
+async def test_options_that_leave_the_list_in_the_key_are_taken(cache: FastCache, options: dict[str, Any]) -> None:
+    """Each key has a result of its own where an option is about other parameters, or about a part of the list's items."""
+
+    async def load(db: str, ids: list[int], limit: int = 1) -> dict[int, int]:
+        return {key: key * limit for key in ids}
+
+    assert await cache.memoize_many(**options)(partial(load, "db"))([1, 2]) == {1: 1, 2: 2}
+
+
+async def test_keys_that_key_takes_for_one_have_the_result_of_the_first(cache: FastCache) -> None:
+    """A callable key= says what is the same, within one call as between calls: the first that is asked for is computed."""
+    calls: list[list[str]] = []
+
+    @cache.memoize_many(key=str.lower)
+    async def load(names: list[str]) -> dict[str, str]:
+        calls.append(names)
+        return {name: f"<{name}>" for name in names}
+
+    assert await load(["A", "b", "a"]) == {"A": "<A>", "b": "<b>", "a": "<A>"}
+    assert await load(["a", "B"]) == {"a": "<A>", "B": "<b>"}
+    assert calls == [["A", "b"]]
 
 
 def test_generators_are_refused(cache: FastCache) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from acache.caches import DeterministicCache, FastCache
 from acache.codecs import Codec
 from acache.events import TierEvent
 from acache.exceptions import BridgeError, ConfigurationError
-from acache.testing import FaultyTier
+from acache.testing import FaultyTier, ManualClock
 from acache.tiers import ChainTier, DiskTier, MemoryTier, Tier
 from acache.types import Entry, Key, Written
 from tests.intruder import at_every_call
@@ -74,6 +75,25 @@ def test_tiers_are_ordered_and_flattened() -> None:
     assert (chain.memory, chain.reach) == (memory, 1)
     with pytest.raises(ConfigurationError, match="at least one"):
         ChainTier()
+
+
+@pytest.mark.parametrize("make", [ChainTier, FastCache, DeterministicCache])
+def test_tiers_with_different_clocks_are_refused(make: Callable[..., object], tmp_path: Path) -> None:
+    """A tier compares what another wrote down with its own time, so all have one clock, those inside and behind others too."""
+    clock = ManualClock()
+    disk = DiskTier(tmp_path, clock=clock)
+    for others in ((MemoryTier(),), (ChainTier(MemoryTier(clock=clock)), FaultyTier(MemoryTier(clock=ManualClock())))):
+        with pytest.raises(ConfigurationError, match=r"^clock: .*'memory' .*give all tiers one clock$"):
+            make(*others, disk)
+
+
+def test_every_tier_of_a_chain_has_its_clock(tmp_path: Path) -> None:
+    """Wrapped tiers, and the bundles that a deterministic cache adds, go by the clock of the others."""
+    clock = ManualClock()
+    tiers = FaultyTier(MemoryTier(clock=clock)), DiskTier(tmp_path, clock=clock)
+    chain = DeterministicCache(*tiers, dump_on_close=False).tier
+    assert isinstance(chain, ChainTier)
+    assert [tier.clock for tier in (chain, *chain.tiers)] == [clock] * 4
 
 
 async def test_a_hit_below_fills_the_tiers_above() -> None:
