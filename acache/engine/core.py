@@ -138,7 +138,8 @@ class Engine:
     async def look_up(self, call: Call, route: Route) -> Hit[Any] | None:
         """Return what is stored, decoded; compute nothing, and count it as no call.
 
-        Raises :class:`~acache.exceptions.StrictDeterministicCachingKeyNotFoundError` where a strict cache holds nothing.
+        Of a stored exception, the value is one for this caller. Raises
+        :class:`~acache.exceptions.StrictDeterministicCachingKeyNotFoundError` where a strict cache holds nothing.
         """
         found = await self._find(call)
         if found is None or not found.freshness.is_served:
@@ -146,7 +147,8 @@ class Engine:
             if route is Route.STRICT:
                 raise self._miss(call, route)
             return None
-        value = found.value if isinstance(found.value, Failure) else await self._decode(call, found.value)
+        kept = found.value
+        value = kept.again() if isinstance(kept, Failure) else await self._decode(call, kept)
         self._report(call, "hit", found, action="get")
         return Hit(value, found.tier, found.age, found.ttl)
 

@@ -363,7 +363,7 @@ class Memoized:
         return self.engine.route("memoize", current_scope())
 
     async def cache_get(self, *args: Any, **kwargs: Any) -> Hit[Any] | None:
-        """Return what is stored for a call, or ``None``; compute nothing."""
+        """Return what is stored for a call, or ``None``; compute nothing. The value may be an exception that is kept."""
         started, route = self.now(), self._route()
         if route is Route.BYPASS:
             return None

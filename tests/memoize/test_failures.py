@@ -128,6 +128,22 @@ async def test_a_fallback_is_better_than_a_kept_exception(memoized: Any, clock: 
     assert source.runs == 4
 
 
+async def test_a_kept_exception_is_found_by_who_looks_for_it(
+    memoized: Any, cache: FastCache, clock: ManualClock, source: Source
+) -> None:
+    """cache_get() and get() return the exception that a call would raise, a new object each time."""
+    f = memoized(ttl=60, cache_exceptions=BrokenError)
+    source.error = BrokenError("x")
+    with pytest.raises(BrokenError):
+        await f()
+    hits: list[Any] = [await f.face.cache_get(1), await f.face.cache_get(1), await cache.get(f.face, ((1,), {}))]
+    assert [(type(hit.value), hit.value.args) for hit in hits] == [(BrokenError, ("x",))] * 3
+    assert len({id(hit.value) for hit in hits}) == 3
+    assert await f.face.cache_contains(1)
+    clock.advance(61)
+    assert await f.face.cache_get(1) is None
+
+
 async def test_a_kept_exception_is_touched(memoized: Any, clock: ManualClock, source: Source) -> None:
     """cache_touch begins the time of an exception anew, which is its own and not that of values."""
     f = memoized(ttl=100, cache_exceptions={BrokenError: 10})
