@@ -26,7 +26,7 @@ from acache.engine import (
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys import KeyRecipe, TagRecipe, Tags
 from acache.memoize.function import ENTRY_METHODS, FACE_METHODS, Memoized
-from acache.memoize.hot import CLOSED, Gate
+from acache.memoize.hot import CLOSED, Gate, is_constant
 from acache.memoize.method import MemoizedMethod, is_in_class
 from acache.memoize.protocols import AsyncMemoized, StreamMemoized, SyncMemoized
 from acache.memoize.registry import Registry
@@ -267,8 +267,7 @@ class Studio:
             limiter=self.registry.limiter(recipe, options.get("max_concurrency")),
             find=None if stand_in is None else stand_in.find,
             raw=function,
-            # What a callable reads besides the arguments is unknown: such keys are made anew for every call.
-            hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),
+            hot=verb != "record" and memory is not None and built.shares and encoder is None and _says_all(key, recipe),
             skip_self=_first_parameter(function) in ignore,
             tags=None if tags is None else TagRecipe(recipe.identity, tags),
             stream_limit=None if stand_in is None else stand_in.stream_limit,
@@ -307,6 +306,14 @@ def _is_volatile(schema: IsolationSchema) -> bool:
         return schema.is_volatile
     except ConfigurationError:  # a form it names is no longer registered: the full path says so to each caller
         return True
+
+
+def _says_all(key: object, recipe: KeyRecipe) -> bool:
+    """Tell whether calls with the same arguments have the same key: for others it is made anew each time.
+
+    What a callable ``key=`` reads besides the arguments is unknown, and defaults and what is bound may change.
+    """
+    return not callable(key) and all(map(is_constant, recipe.implied))
 
 
 def _refuse_generators(function: Any) -> None:
