@@ -228,7 +228,7 @@ class Cells:
                 return NOWHERE
         return self._deep(tuple(parts))
 
-    def _make(self, *args: object, **kwargs: object) -> Cell:
+    def _make(self, /, *args: object, **kwargs: object) -> Cell:
         if any(type(value) is float and value == 0.0 for value in (*args, *kwargs.values())):
             raise _NO_CELL  # and the table keeps nothing
         self._made += 1

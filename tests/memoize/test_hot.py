@@ -56,6 +56,18 @@ async def test_a_hot_hit_builds_no_key(cache: FastCache, define: Define, call: C
     assert f.cache_info().hits == 9
 
 
+def test_a_keyword_of_any_name_has_a_hot_path(cache: FastCache, keys_built: list[object]) -> None:
+    """What the tables call their own object is no name of theirs: a keyword ``self`` is found as any other."""
+
+    @cache.memoize
+    def f(**fields: int) -> dict[str, int]:
+        return fields
+
+    for _ in range(3):
+        assert f(self=1) == {"self": 1}
+    assert len(keys_built) == 1
+
+
 @pytest.mark.parametrize(
     "value", [([1],), [1], {1: 2}, 0.0, (0.0,), (((((1,),),),),), frozenset({1}), range(3)], ids=repr
 )
