@@ -66,7 +66,8 @@ class MemoizeOptions(TypedDict, total=False):
     finish_in_background: bool
     #: Exceptions that are stored as results: types, or a mapping of types to how long each is good.
     cache_exceptions: CacheExceptions | None
-    #: What names a call instead of its arguments: a callable over them, or a template such as ``"u:{user.id}"``.
+    #: What names a call instead of its arguments: a callable over them, or a template such as ``"u:{user.id}"``. Functions of one
+    #: name, lambdas for one, share their keys: each has to have keys, or a template, of its own.
     key: Callable[..., Any] | str | None
     #: The name of a parameter that is no part of the key, or several names.
     ignore: str | Collection[str]
@@ -263,7 +264,7 @@ class Studio:
             params_encoder=encoder,
             engine=self.engine,
             gate=self._gate(schema),
-            counters=self.registry.admit(recipe, trusted=key is not None),
+            counters=self.registry.admit(recipe, key),
             limiter=self.registry.limiter(recipe, options.get("max_concurrency")),
             find=None if stand_in is None else stand_in.find,
             raw=function,

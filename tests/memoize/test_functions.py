@@ -374,6 +374,20 @@ async def test_k6_a_lambda_needs_a_name(cache: FastCache) -> None:
     assert cache.memoize(version="same")(same)(2) == 2
 
 
+async def test_k6_two_functions_under_one_template(cache: FastCache) -> None:
+    """K6: a template cannot tell other code apart, and means other captured values to be one; a callable is the user's word."""
+    add: Callable[[int], int] = lambda x: x + 1  # noqa: E731 - a lambda is the subject
+    scale: Callable[[int], int] = lambda x: x * 10  # noqa: E731 - as above
+    assert cache.memoize(key="{x}")(add)(5) == 6
+    with pytest.raises(DuplicateIdentityError, match=r"other code.*version= or key=.*one key space.*must differ"):
+        cache.memoize(key="{x}")(scale)
+    assert cache.memoize(key="scale:{x}")(scale)(5) == 50
+    assert cache.memoize(key="{x}", version=2)(scale)(5) == 50
+    assert cache.record(key="{x}")(add)(5) == 6
+    assert [make_adder(cache, n, key="{x}")(1) for n in (1, 2)] == [2, 2]
+    assert [make_adder(cache, n, key=three_and)(1) for n in (1, 2)] == [2, 2]
+
+
 same: Callable[[int], int] = lambda x: x  # noqa: E731 - a lambda is the subject
 
 
