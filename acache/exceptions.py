@@ -365,7 +365,7 @@ class DuplicateIdentityError(UserError):
     def __init__(self, function: str, difference: str) -> None:
         super().__init__(
             f"{function} is memoized on this cache already, with other {difference}; "
-            f"tell the two apart with version= or key="
+            f"tell the two apart with version= or key=, with which both have one key space: their keys must differ"
         )
         self.function = function
 

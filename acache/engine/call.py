@@ -14,6 +14,7 @@ from acache.context import current_scope
 from acache.engine.bare import bare
 from acache.engine.freshness import Freshness
 from acache.engine.options import Options
+from acache.exceptions import CustomResultEncoderRequiredError, ValueEncodingError
 from acache.locks import Limiter
 from acache.stats import CallCounters
 from acache.tiers.base import Tier
@@ -70,6 +71,19 @@ class Call:
     factors: Callable[[], Mapping[str, str]] = _none
     #: Which groups the result belongs to; ``None``: to none.
     tags: Tagging | None = None
+
+    def private(self, value: Any) -> Any:
+        """Return what the caller shares with nobody, where the options want that.
+
+        Raises :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a value that cannot be copied.
+        """
+        try:
+            return self.options.private(value)
+        except ValueEncodingError as error:
+            raise CustomResultEncoderRequiredError(self.label, str(error)) from error
+        except Exception as error:  # noqa: BLE001 - whatever a class raises when it is copied, and its text may show what it holds
+            detail = f"copy={self.options.copy!r} of a {type(value).__qualname__} raised {type(error).__qualname__}"
+            raise CustomResultEncoderRequiredError(self.label, detail) from None
 
     def place(self) -> AbstractAsyncContextManager[None]:
         """Have a place among the computations that may run at once. Raises as :meth:`acache.locks.Limiter.hold`."""

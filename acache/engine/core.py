@@ -124,7 +124,11 @@ class Engine:
             return False, None
         if todo is Step.SERVE_AND_REFRESH:
             self._refresh(call)
-        value = call.options.private(hit.value)
+        try:
+            value = call.private(hit.value)
+        except CustomResultEncoderRequiredError:
+            self._report(call, "failed")
+            raise
         self._report(call, "hit", hit)
         if isinstance(value, Failure):
             raise value.again()
@@ -161,14 +165,26 @@ class Engine:
         """Store a result given from outside; with ``replace``, flights of the key lose the right to publish.
 
         A deterministic cache never replaces. Raises :class:`~acache.exceptions.CustomResultEncoderRequiredError` for a value
-        no tier can encode, and :class:`~acache.exceptions.StrictDeterministicCachingInsertionError` of a strict cache.
+        that cannot be stored, unless a warning is to do, and :class:`~acache.exceptions.StrictDeterministicCachingInsertionError` of a strict cache.
         """
         if route is Route.STRICT:
             raise StrictDeterministicCachingInsertionError(call.label, call.key)
-        replace = replace and self.determinism is None
+        if call.options.encoder is None:
+            refuse_unrepeatable(call.label, value)  # which no option excuses
+        try:
+            written = await self._put(call, value, replace=replace and self.determinism is None, cost=cost)
+        except CustomResultEncoderRequiredError:
+            self._storing.excuse(call)
+            written = Written.FAILED
+        if written is not None:
+            self._report(call, INSERTED[written], action="insert")
+        return written is Written.NEW
+
+    async def _put(self, call: Call, value: Any, *, replace: bool, cost: float) -> Written | None:
+        """Write a result given from outside; ``None`` if an option failed, which is an event already."""
         origin = self.groups.complete(call, value, await self.groups.begin(call))
         if origin is None:
-            return False
+            return None
         stored = await self._storing.encode(call, value)
         if isinstance(stored, DeferredRecording):
             deferral = Deferral.of(stored)
@@ -178,10 +194,8 @@ class Engine:
             self.flights.invalidate(call.key)
         entry = self._storing.entry(call, value, stored, cost, origin)
         if entry is None:
-            return False
-        written = await self._storing.publish(call, entry, lambda: True, replace=replace)
-        self._report(call, INSERTED[written], action="insert")
-        return written is Written.NEW
+            return None
+        return await self._storing.publish(call, entry, lambda: True, replace=replace)
 
     async def explain(self, call: Call, prefixes: tuple[str, ...]) -> Explanation:
         """Say whether a call would be served and, if not, which entry comes nearest. See :mod:`acache.engine.explain`.
@@ -225,7 +239,7 @@ class Engine:
         if found.encoded:
             value = await self._decode(call, value)
         elif joined:
-            value = call.options.private(value)
+            value = self._storing.handed(call, value)
         self._report(call, "joined" if joined else "computed", found)
         return value
 
@@ -315,9 +329,7 @@ class Engine:
         try:
             return await self._land(call, flight, value, cost, complete, replace=replace)
         except CustomResultEncoderRequiredError:
-            if call.options.on_unencodable == "raise":
-                raise
-            self._storing.warn_unencodable(call.label)
+            self._storing.excuse(call)
             return Found(value, cost=cost, stored=False)
 
     async def _keep_failure(
@@ -415,6 +427,6 @@ class Engine:
         return value
 
     async def _decode(self, call: Call, stored: Any) -> Any:
-        value = call.options.private(stored)
+        value = call.private(stored)
         decoder = call.options.decoder
         return value if decoder is None else await maybe_await(decoder(value))

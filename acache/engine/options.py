@@ -157,7 +157,8 @@ class Options:
     def private(self, value: Any) -> Any:
         """Return an object that shares nothing mutable with ``value``; ``value`` itself when sharing is wanted.
 
-        Raises :class:`~acache.exceptions.ValueEncodingError` when ``copy="decode"`` cannot encode it.
+        Raises :class:`~acache.exceptions.ValueEncodingError` when ``copy="decode"`` cannot encode it, and whatever a class
+        raises when it is copied.
         """
         if self.copy == "deepcopy":
             return copying.deepcopy(value)

@@ -66,10 +66,15 @@ class Storing:
 
     def _private(self, call: Call, stored: Any) -> Any:
         refuse_unrepeatable(call.label, stored)
+        return call.private(stored)
+
+    def handed(self, call: Call, value: Any) -> Any:
+        """Return what a caller gets of a result that others get too; what cannot be copied is shared, if that is no error."""
         try:
-            return call.options.private(stored)
-        except ValueEncodingError as error:
-            raise CustomResultEncoderRequiredError(call.label, str(error)) from error
+            return call.private(value)
+        except CustomResultEncoderRequiredError:
+            self.excuse(call)
+            return value
 
     def entry(self, call: Call, value: Any, stored: Any, cost: float, origin: Origin) -> Entry | None:
         """Stamp a result in its stored form with the time; ``None``, and an event, if a callable ``ttl=`` fails."""
@@ -131,9 +136,7 @@ class Storing:
             entry = self.entry(call, value, stored, cost, origin)
             return await self.publish(call, entry, lambda: True, replace=True) is Written.NEW
         except CustomResultEncoderRequiredError:
-            if call.options.on_unencodable == "raise":
-                raise
-            self.warn_unencodable(call.label)
+            self.excuse(call)
             return False
 
     async def _store_later(self, call: Call, value: Any, deferral: Deferral, cost: float, origin: Origin) -> None:
@@ -157,8 +160,11 @@ class Storing:
             self._reporter.not_stored(call, "store_if", error)
             return False
 
-    def warn_unencodable(self, label: str) -> None:
-        """Warn, once for each function, of results that no tier can encode."""
+    def excuse(self, call: Call) -> None:
+        """Warn, once for each function, of results that cannot be stored; raise what is being handled if that is an error."""
+        label = call.label
+        if call.options.on_unencodable == "raise":
+            raise  # noqa: PLE0704 - called in an except block only
         if label not in self._warned:
             self._warned.add(label)
             warnings.warn(f"results of {label} cannot be stored, and are computed for every call", stacklevel=2)

@@ -196,7 +196,7 @@ async def follow(engine: Engine, call: Call, source: Source, limit: int) -> Asyn
                 async with aclosing(recording.follow(call.label)) as chunks:
                     async for chunk in chunks:
                         given += 1
-                        yield call.options.private(chunk)
+                        yield engine._storing.handed(call, chunk)
             except LeaderLost:
                 engine.flights.ground(flight)
                 if given:  # the rest of another run need not fit what was given of this one
@@ -293,9 +293,7 @@ async def _store(
         entry = engine._storing.entry(call, chunks, stored, cost, complete)
         return await engine._storing.publish(call, entry, flight.holds, replace=True) is Written.NEW
     except CustomResultEncoderRequiredError:
-        if call.options.on_unencodable == "raise":
-            raise
-        engine._storing.warn_unencodable(call.label)
+        engine._storing.excuse(call)
         return False
 
 

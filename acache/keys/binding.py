@@ -52,6 +52,26 @@ class Signature:
         return tuple(parameter.name for parameter in self.parameters or ())
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """The default of each parameter that has one."""
+        return {
+            parameter.name: parameter.default
+            for parameter in self.parameters or ()
+            if parameter.default is not Parameter.empty
+        }
+
+    def takers(self, count: int) -> list[str]:
+        """Return which parameter each of the first ``count`` positional arguments goes to; an empty name if none does."""
+        names = [
+            parameter.name
+            for parameter in self.parameters or ()
+            if parameter.kind in {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
+        ]
+        kinds = {parameter.kind: parameter.name for parameter in self.parameters or ()}
+        names += [kinds.get(Parameter.VAR_POSITIONAL, "")] * (count - len(names))
+        return names[:count]
+
+    @property
     def takes_any_keyword(self) -> bool:
         """Whether keywords beyond the named ones are accepted."""
         return any(parameter.kind is Parameter.VAR_KEYWORD for parameter in self.parameters or ())

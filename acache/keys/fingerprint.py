@@ -10,6 +10,7 @@ The prints are for one process: an object that no key can be made of is told fro
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from hashlib import sha256
 from types import CellType, CodeType, FunctionType
 from typing import Any, Final
@@ -84,7 +85,12 @@ def _by_value(value: object) -> bytes:
     try:
         return canonical(value)
     except Exception:  # noqa: BLE001 - user code may be asked for a key, and fail in any way
-        return _by_address(value)
+        return _member(value) if isinstance(value, Enum) else _by_address(value)
+
+
+def _member(value: Enum) -> bytes:
+    """Encode a member of an enum that is not found under its name: the class around it may not be finished."""
+    return canonical((type(value).__qualname__, value._name_, _by_value(value._value_)))
 
 
 def _by_address(value: object) -> bytes:

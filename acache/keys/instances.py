@@ -5,6 +5,9 @@ name of an enum member; the fields of a dataclass or attrs class that take part 
 of a known type. Every encoding begins with the class's module and qualname. An object that holds more than its class
 declares (:mod:`acache.keys.extras`) is refused: what is left out of a key must have been left out by somebody.
 
+So is an instance of a class that is not found under its name (a local one, one that was replaced), unless it says itself
+what it is: another class of that name may do something else with the same fields.
+
 Anything else is refused. Its pickle cannot be shown to be stable: two equal objects differ in it by shared and interned
 parts, by the order in which attributes were set, and by what a cached property left behind, so a key made of it would
 miss for ever without a sign. Asking for a ``__cache_key__()`` once is kinder.
@@ -12,7 +15,8 @@ miss for ever without a sign. Asking for a ``__cache_key__()`` once is kinder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import sys
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum, Flag
 from inspect import getattr_static
@@ -21,15 +25,22 @@ from typing import Any, Final, NamedTuple
 
 from acache.keys.extras import extras_of, has_native_state
 from acache.keys.plain import EXACT
-from acache.keys.references import class_name, encode_reference
+from acache.keys.references import class_name, encode_reference, has_its_name
 from acache.keys.walk import Encoder, Refusal, Walk, text
 
-__all__ = ("Fields", "declared_fields", "keyed", "member", "record", "refuse", "subclass")
+__all__ = ("Fields", "declared_fields", "findable", "keyed", "member", "record", "refuse", "refuse_class", "subclass")
 
 _UNDECLARED: Final = (
     "it has attributes beside its fields, and no __cache_key__() method; declare them as fields, those that make no "
     "difference with compare=False (attrs: eq=False)"
 )
+
+_NOT_FOUND: Final = (
+    "its class is a local one, or one that was replaced, and cannot be imported by its name; define it at module level, "
+    "or register it with register_key_type()"
+)
+
+_NOTHING: Final[Mapping[str, object]] = {}
 
 
 class Fields(NamedTuple):
@@ -58,6 +69,29 @@ def refuse(value: object, walk: Walk) -> bytes:
     except Exception as error:  # noqa: BLE001 - whatever a class raises when it is pickled
         raise Refusal(value, f"{reason}; it cannot be pickled either", cause=error, pickling=True) from None
     raise Refusal(value, reason)
+
+
+def refuse_class(value: object, walk: Walk) -> bytes:  # noqa: ARG001 - an Encoder
+    """Refuse an instance of a class whose name does not lead to it."""
+    raise Refusal(value, _NOT_FOUND, pickling=True)
+
+
+def findable(cls: type, encoder: Encoder) -> Encoder:
+    """Encode with ``encoder`` while the name of ``cls`` leads to it, which each instance asks: a module may be loaded anew."""
+    if encoder is refuse:
+        return refuse
+    if not has_its_name(cls):
+        return refuse_class
+    module, qualname, modules = cls.__module__, cls.__qualname__, sys.modules
+
+    def encode(value: Any, walk: Walk) -> bytes:
+        # First where nearly every class is: a third of the cost of the question itself.
+        around: Mapping[str, object] = getattr(modules.get(module), "__dict__", _NOTHING)
+        if around.get(qualname) is not cls and not has_its_name(cls):
+            return refuse_class(value, walk)
+        return encoder(value, walk)
+
+    return encode
 
 
 def keyed(cls: type, function: Callable[[Any], object], origin: str) -> Encoder:

@@ -60,6 +60,7 @@ class KeyRecipe:
         "_read",
         "_walk",
         "identity",
+        "implied",
         "label",
         "namespace_prefix",
         "plain_parameters",
@@ -84,6 +85,8 @@ class KeyRecipe:
         selection = select(identity, key, ignore)
         #: The parameters whose values are the key, in order; empty when ``key`` makes something else of them.
         self.plain_parameters = selection.parameters
+        #: The values that are part of every key though no call gives them: arguments that are bound, and defaults.
+        self.implied = selection.implied
         self._read = selection.read
         self._places = selection.places
         self._bound = selection.bound

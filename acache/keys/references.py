@@ -26,7 +26,7 @@ from acache.keys.walk import Encoder, Refusal, Walk, text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("REFERENCES", "class_name", "encode_reference", "encode_union", "is_importable")
+__all__ = ("REFERENCES", "class_name", "encode_reference", "encode_union", "has_its_name", "is_importable")
 
 #: Classes that hide from the module they claim, and where they are.
 _ELSEWHERE: Final[Mapping[object, tuple[str, str]]] = {
@@ -80,6 +80,12 @@ def is_importable(value: object) -> bool:
         return False
     found = _find(*name)
     return found is value or getattr(found, "__acache_wrapped__", found) is value
+
+
+def has_its_name(cls: type) -> bool:
+    """Tell whether the name of ``cls`` leads to it, or to its only instance, as that of ``sys.version_info`` does."""
+    found = _find(*class_name(cls))
+    return found is cls or type(found) is cls
 
 
 def encode_reference(value: Any, walk: Walk) -> bytes:  # noqa: ARG001 - an Encoder

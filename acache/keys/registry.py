@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from acache.exceptions import ConfigurationError
 from acache.keys.arrays import numpy_encoder
-from acache.keys.instances import declared_fields, keyed, member, record, refuse, subclass
+from acache.keys.instances import declared_fields, findable, keyed, member, record, refuse, refuse_class, subclass
 from acache.keys.loose import LOOSE_PLAIN, LOOSE_STANDARD
 from acache.keys.plain import PLAIN
 from acache.keys.reduction import GraphWalk, placed, reduced
@@ -42,8 +42,8 @@ class _Table(dict[type, Encoder]):
         encoder = self._local.get(cls)
         if encoder is None:
             encoder = self._resolve(cls)
-            # A refusal is not kept: the class may be registered, or given its method, later.
-            if encoder is not refuse:
+            # A refusal is not kept: the class may be registered, given its method or its name, later.
+            if encoder not in {refuse, refuse_class}:
                 (self if is_importable(cls) else self._local)[cls] = encoder
         return encoder
 
@@ -54,7 +54,11 @@ class _Table(dict[type, Encoder]):
         self.update(self._plain)
 
     def _resolve(self, cls: type[Any]) -> Encoder:
-        return _explicit(cls) or _named(cls) or self._structural(cls)
+        if (encoder := _explicit(cls)) is not None:
+            return encoder
+        if issubclass(cls, type):
+            return encode_reference
+        return findable(cls, member(cls)) if issubclass(cls, Enum) else self._structural(cls)
 
     def _structural(self, cls: type[Any]) -> Encoder:
         known = declared_fields(cls)
@@ -63,9 +67,9 @@ class _Table(dict[type, Encoder]):
             return encoder
         by_fields = None if known is None else record(cls, known, base)
         if encoder is None:
-            return by_fields or refuse
+            return findable(cls, by_fields or refuse)
         content = subclass(cls, base, encoder, () if known is None else known.declared)
-        return content if by_fields is None else _both(by_fields, content)
+        return findable(cls, content if by_fields is None else _both(by_fields, content))
 
     def _nearest(self, cls: type) -> tuple[type, Encoder | None]:
         """Return the first class of the MRO whose encoding is known, and its encoder."""

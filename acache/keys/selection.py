@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import zip_longest
 from typing import Any
 
 from acache.callables import is_coroutine_function
@@ -34,6 +33,10 @@ class Selection:
     parameters: tuple[str, ...] = ()
     #: The arguments that count and come before those of a call.
     bound: Params = ((), {})
+    #: The parameters, or keywords, that do not count.
+    left_out: frozenset[str] = frozenset()
+    #: The values that count though no call gives them: arguments that are bound, and defaults.
+    implied: tuple[Any, ...] = ()
 
 
 def select(identity: FunctionIdentity, key: object, ignore: Collection[str]) -> Selection:
@@ -52,9 +55,14 @@ def select(identity: FunctionIdentity, key: object, ignore: Collection[str]) -> 
     else:
         selection = _by_function(signature, key)
     args, kwargs = identity.bound
-    if not args and not kwargs:
+    placed = [*zip(signature.takers(len(args)), args, strict=True), *kwargs.items()]
+    filled = {name for name, _ in placed}
+    silent = [(name, default) for name, default in signature.defaults.items() if name not in filled]
+    implied = tuple([value for name, value in (*placed, *silent) if name not in selection.left_out])
+    selection = replace(selection, implied=implied)
+    if not placed:
         return selection
-    counted = [value for name, value in zip_longest(signature.names[: len(args)], args) if name not in ignored]
+    counted = [value for name, value in placed[: len(args)] if name not in ignored]
     keywords = {name: value for name, value in kwargs.items() if name not in ignored}
     return replace(selection, read=partial(selection.read, *args, **kwargs), bound=(tuple(counted), keywords))
 
@@ -69,7 +77,7 @@ def _by_parameters(signature: Signature, label: str, ignore: frozenset[str]) -> 
         raise ConfigurationError(label, f"ignore= names {', '.join(sorted(map(repr, unknown)))}, which is no parameter")
     names = tuple(name for name in signature.names if name not in ignore)
     places = tuple(f"argument {name!r}" for name in names)
-    return Selection(signature.binder(names, unknown), places, ("arguments", names), names)
+    return Selection(signature.binder(names, unknown), places, ("arguments", names), names, left_out=ignore)
 
 
 def _by_template(signature: Signature, label: str, template: str) -> Selection:
@@ -84,7 +92,8 @@ def _by_template(signature: Signature, label: str, template: str) -> Selection:
         return tuple([_follow(field, value) for field, value in zip(fields, values, strict=True)])
 
     places = tuple(f"field {field.text!r} of key=" for field in fields)
-    return Selection(read, places, ("template", template))
+    left_out = frozenset(signature.names).difference(field.parameter for field in fields)
+    return Selection(read, places, ("template", template), left_out=left_out)
 
 
 def _follow(field: Field, value: Any) -> Any:

@@ -26,7 +26,7 @@ from acache.engine import (
 from acache.exceptions import ConfigurationError, UserError
 from acache.keys import KeyRecipe, TagRecipe, Tags
 from acache.memoize.function import ENTRY_METHODS, FACE_METHODS, Memoized
-from acache.memoize.hot import CLOSED, Gate
+from acache.memoize.hot import CLOSED, Gate, is_constant
 from acache.memoize.method import MemoizedMethod, is_in_class
 from acache.memoize.protocols import AsyncMemoized, StreamMemoized, SyncMemoized
 from acache.memoize.registry import Registry
@@ -66,7 +66,8 @@ class MemoizeOptions(TypedDict, total=False):
     finish_in_background: bool
     #: Exceptions that are stored as results: types, or a mapping of types to how long each is good.
     cache_exceptions: CacheExceptions | None
-    #: What names a call instead of its arguments: a callable over them, or a template such as ``"u:{user.id}"``.
+    #: What names a call instead of its arguments: a callable over them, or a template such as ``"u:{user.id}"``. Functions of one
+    #: name, lambdas for one, share their keys: each has to have keys, or a template, of its own.
     key: Callable[..., Any] | str | None
     #: The name of a parameter that is no part of the key, or several names.
     ignore: str | Collection[str]
@@ -263,12 +264,11 @@ class Studio:
             params_encoder=encoder,
             engine=self.engine,
             gate=self._gate(schema),
-            counters=self.registry.admit(recipe, trusted=key is not None),
+            counters=self.registry.admit(recipe, key),
             limiter=self.registry.limiter(recipe, options.get("max_concurrency")),
             find=None if stand_in is None else stand_in.find,
             raw=function,
-            # What a callable reads besides the arguments is unknown: such keys are made anew for every call.
-            hot=verb != "record" and memory is not None and built.shares and encoder is None and not callable(key),
+            hot=verb != "record" and memory is not None and built.shares and encoder is None and _says_all(key, recipe),
             skip_self=_first_parameter(function) in ignore,
             tags=None if tags is None else TagRecipe(recipe.identity, tags),
             stream_limit=None if stand_in is None else stand_in.stream_limit,
@@ -307,6 +307,14 @@ def _is_volatile(schema: IsolationSchema) -> bool:
         return schema.is_volatile
     except ConfigurationError:  # a form it names is no longer registered: the full path says so to each caller
         return True
+
+
+def _says_all(key: object, recipe: KeyRecipe) -> bool:
+    """Tell whether calls with the same arguments have the same key: for others it is made anew each time.
+
+    What a callable ``key=`` reads besides the arguments is unknown, and defaults and what is bound may change.
+    """
+    return not callable(key) and all(map(is_constant, recipe.implied))
 
 
 def _refuse_generators(function: Any) -> None:

@@ -362,7 +362,7 @@ class Memoized:
     def _route(self) -> Route:
         return self.engine.route("memoize", current_scope())
 
-    async def cache_get(self, *args: Any, **kwargs: Any) -> Hit[Any] | None:
+    async def cache_get(self, /, *args: Any, **kwargs: Any) -> Hit[Any] | None:
         """Return what is stored for a call, or ``None``; compute nothing. The value may be an exception that is kept."""
         started, route = self.now(), self._route()
         if route is Route.BYPASS:
@@ -385,17 +385,17 @@ class Memoized:
         prepared = await self.prepare(args, kwargs)
         return await self.engine.put(self._call(prepared, _never, started), value, route, replace=False)
 
-    async def cache_contains(self, *args: Any, **kwargs: Any) -> bool:
+    async def cache_contains(self, /, *args: Any, **kwargs: Any) -> bool:
         """Tell whether a call would be a hit."""
         return self._route() is not Route.BYPASS and await self.engine.contains(
             self._call(await self.prepare(args, kwargs), _never)
         )
 
-    async def cache_invalidate(self, *args: Any, **kwargs: Any) -> bool:
+    async def cache_invalidate(self, /, *args: Any, **kwargs: Any) -> bool:
         """Remove the entry of a call and tell whether there was one; what computes it now is not stored."""
         return await self.engine.remove((await self.prepare(args, kwargs)).key)
 
-    async def cache_refresh(self, *args: Any, **kwargs: Any) -> Any:
+    async def cache_refresh(self, /, *args: Any, **kwargs: Any) -> Any:
         """Compute a call now, store it over what is there, and return it; a deterministic cache returns what is there."""
         route = self.engine.route("record", current_scope())
         compute = partial(self._compute, args, kwargs)
@@ -403,12 +403,12 @@ class Memoized:
             return await self._bypass(compute)
         return await self.engine.run(self._call(await self.prepare(args, kwargs), compute), route)
 
-    async def cache_explain(self, *args: Any, **kwargs: Any) -> Explanation:
+    async def cache_explain(self, /, *args: Any, **kwargs: Any) -> Explanation:
         """Say why a call would be a miss: the nearest stored entry, and the names of what differs. For debugging: it scans."""
         call = self._call(await self.prepare(args, kwargs), _never)
         return await self.engine.explain(call, (self.recipe.prefix, self.recipe.namespace_prefix))
 
-    async def cache_touch(self, *args: Any, **kwargs: Any) -> bool:
+    async def cache_touch(self, /, *args: Any, **kwargs: Any) -> bool:
         """Let the time of a call's entry begin anew, as if it had just been made; tell whether there was one."""
         if not self._route().stores:
             return False
@@ -420,7 +420,7 @@ class Memoized:
 
     # --- plain ----------------------------------------------------------------------------------------------------
 
-    def cache_with(self, **options: Any) -> Any:
+    def cache_with(self, /, **options: Any) -> Any:
         """Return the function as it would be with other options for keeping results: ``f.cache_with(ttl="5s")(x)``.
 
         It has all that the function has; keys, entries and flights are the same. Raises :class:`~acache.exceptions.ConfigurationError` for an option that is not about
@@ -436,7 +436,7 @@ class Memoized:
         self.engine.check(self.recipe.label, built)
         return self._present(self._copy(built, given, self.schema, self._params_encoder))
 
-    def cache_key(self, *args: Any, **kwargs: Any) -> str:
+    def cache_key(self, /, *args: Any, **kwargs: Any) -> str:
         """Return the key of a call: 64 hex digits."""
         return self.key(args, kwargs).key
 

@@ -17,6 +17,9 @@ depth but the C stack, and a class may do anything in its ``__hash__``. The limi
 come too late. So a call goes by the types of its arguments to a table of its own, which need not be typed. For one argument
 or two both together cost what a typed table alone did; more arguments, and keywords, cost more than they did.
 
+What is part of the key and no argument of a call (a default, what a partial or a method has bound) no cell can see. A function
+with such a value that may change has no hot path.
+
 The two faces are closures, and repeat their lines, because that is what a hit consists of: an instance with a
 ``__call__`` takes half as long again. Hits are not counted here but derived: look-ups less the calls that went on.
 """
@@ -31,7 +34,7 @@ from acache.context import PLAIN, Scope, current_scope
 from acache.mutexes import make_mutex
 from acache.tiers.eviction import DEAD, Node
 
-__all__ = ("CLOSED", "Cell", "Cells", "Gate", "async_face", "sync_face")
+__all__ = ("CLOSED", "Cell", "Cells", "Gate", "async_face", "is_constant", "sync_face")
 
 #: Cells in each table of a function; a call beyond them takes the full path, which finds the same entry.
 MAX_CELLS: Final = 8192
@@ -225,7 +228,7 @@ class Cells:
                 return NOWHERE
         return self._deep(tuple(parts))
 
-    def _make(self, *args: object, **kwargs: object) -> Cell:
+    def _make(self, /, *args: object, **kwargs: object) -> Cell:
         if any(type(value) is float and value == 0.0 for value in (*args, *kwargs.values())):
             raise _NO_CELL  # and the table keeps nothing
         self._made += 1
@@ -249,6 +252,14 @@ def _take_apart(value: object, parts: list[object], depth: int) -> bool:
     parts.append(kind)
     parts.append(value)
     return kind in _FLAT and not (kind is float and value == 0.0)
+
+
+def is_constant(value: object, depth: int = MAX_DEPTH) -> bool:
+    """Tell whether ``value`` is of a flat type, or a tuple of such: nothing can change it, nor what a key says of it."""
+    if type(value) is tuple:
+        items = cast("tuple[object, ...]", value)
+        return depth > 0 and all(is_constant(item, depth - 1) for item in items)
+    return type(value) in _FLAT
 
 
 def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, Any, Any]]:  # noqa: C901 - see above

@@ -46,7 +46,7 @@ class _Callable:
         self.face = face
         self._bound = bound
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.face(*self._bound, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -59,7 +59,7 @@ class _Callable:
             return self._with
         return partial(_set, method, self._bound) if name == "cache_set" else partial(method, *self._bound)
 
-    def _with(self, **options: Any) -> Any:
+    def _with(self, /, **options: Any) -> Any:
         face = self._memoized.cache_with(**options)
         return type(self)(face.__acache__, face, self._bound)
 

@@ -4,6 +4,10 @@ One identity (module, qualified name, version) is one key space. A second functi
 is the same code with the same captured values (a local function made again, a module reloaded), and refused otherwise:
 it would be served the first one's results. A function that was let in once is not compared again: what it captured may
 change while it runs, and it is still the same function.
+
+With ``key=`` the user names the calls, of both functions in one key space. A callable can tell them apart, or mean one call by
+one key, so it is trusted. A template cannot: other code under the same template is refused. What was captured may differ there:
+a connection, say, that makes no difference.
 """
 
 from __future__ import annotations
@@ -31,40 +35,43 @@ class Registry:
     def __init__(self) -> None:
         self._mutex = make_mutex()
         self._counters: dict[str, tuple[str, CallCounters]] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._fingerprints: dict[tuple[str, str | None], str] = {}
         #: The functions that were compared and let in, by key space and address; one that is gone has no entry.
-        self._admitted: weakref.WeakValueDictionary[tuple[str, int], Callable[..., Any]] = weakref.WeakValueDictionary()
+        self._admitted: weakref.WeakValueDictionary[tuple[str, str | None, int], Callable[..., Any]] = (
+            weakref.WeakValueDictionary()
+        )
         self._limiters: dict[tuple[str, int], Limiter] = {}
         self._by_function: weakref.WeakValueDictionary[int, Memoized] = weakref.WeakValueDictionary()
         #: More than those: one function may be memoized under several verbs.
         self._all: weakref.WeakSet[Memoized] = weakref.WeakSet()
 
-    def admit(self, recipe: KeyRecipe, *, trusted: bool) -> CallCounters:
-        """Register an identity and return its counters.
+    def admit(self, recipe: KeyRecipe, key: Callable[..., Any] | str | None) -> CallCounters:
+        """Register an identity, with the option ``key``, and return its counters.
 
-        Raises :class:`~acache.exceptions.DuplicateIdentityError` for other code or other captured values, unless
-        ``trusted`` (the caller names the keys with ``key=``).
+        Raises :class:`~acache.exceptions.DuplicateIdentityError` for other code or other captured values, with a template as
+        ``key`` for other code under the same one, and with a callable never.
         """
-        if not trusted:
-            self._compare(recipe)
+        if not callable(key):
+            self._compare(recipe, key)
         with self._mutex:
             return self._counters.setdefault(recipe.prefix, (recipe.label, CallCounters()))[1]
 
-    def _compare(self, recipe: KeyRecipe) -> None:
+    def _compare(self, recipe: KeyRecipe, template: str | None) -> None:
         function = recipe.identity.function  # what methods, partials and callable objects come down to
-        place = recipe.prefix, id(function)
+        place = recipe.prefix, template, id(function)
         # An id may be used again after its function is gone: trust the function, not the id.
         if self._admitted.get(place) is function:
             return
         mark = fingerprint(function)
         with self._mutex:
-            known = self._fingerprints.setdefault(recipe.prefix, mark)
+            difference = differs(mark, self._fingerprints.setdefault((recipe.prefix, template), mark))
+            is_same = not difference or (template is not None and difference != "code")
             # Let in by another thread meanwhile: it may have changed since.
-            if known == mark or self._admitted.get(place) is function:
+            if is_same or self._admitted.get(place) is function:
                 with suppress(TypeError):  # a few callables cannot be referred to weakly: they are compared each time
                     self._admitted[place] = function
                 return
-        raise DuplicateIdentityError(recipe.label, differs(mark, known))
+        raise DuplicateIdentityError(recipe.label, difference)
 
     def limiter(self, recipe: KeyRecipe, given: object) -> Limiter | None:
         """Return what lets ``given`` computations of an identity run at once; one for all who ask for as many.

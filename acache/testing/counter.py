@@ -50,7 +50,7 @@ class ComputeCounter:
         """How many runs there were; one that raised is one."""
         return len(self._runs)
 
-    def runs(self, *args: object, **kwargs: object) -> int:
+    def runs(self, /, *args: object, **kwargs: object) -> int:
         """Return how many runs had these very arguments."""
         return self._runs.count(_key(args, kwargs))
 

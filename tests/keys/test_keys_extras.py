@@ -276,33 +276,40 @@ def test_what_an_object_worked_out_itself_does_not_count() -> None:
     assert canonical(Stack[int]([1])) == canonical(Stack([1]))
 
 
+@dataclass(eq=False)
+class Buffer(io.BytesIO):
+    """A dataclass that is an extension's class too."""
+
+    name: str
+
+
+@dataclass
+class FailedError(Exception):
+    """A dataclass that is an exception."""
+
+    code: int
+
+
 def test_what_python_cannot_see_is_refused() -> None:
     """A dataclass that is an extension's class too has content that no field shows; an exception's arguments are no such."""
-
-    @dataclass(eq=False)
-    class Buffer(io.BytesIO):
-        name: str
-
-    @dataclass
-    class FailedError(Exception):
-        code: int
-
     with Buffer("a") as buffer, pytest.raises(KeyEncodingError, match="no stable encoding"):
         canonical(buffer)
     assert canonical(FailedError(1)) != canonical(FailedError(2))
 
 
+@dataclass
+class Broken:
+    """A class that does not show its attributes."""
+
+    path: str
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # what a class should not do
+        raise LookupError
+
+
 def test_a_broken_dict_is_an_error_of_the_object() -> None:
     """A class that fails to show its attributes is refused as one whose fields cannot be read."""
-
-    @dataclass
-    class Broken:
-        path: str
-
-        @property
-        def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # what a class should not do
-            raise LookupError
-
     with pytest.raises(KeyEncodingError, match="reading its fields raised LookupError"):
         canonical(Broken("/"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import enum
 import os
 import pickle
 import subprocess
@@ -288,3 +289,18 @@ def test_what_can_be_made_again_is_no_part_of_a_result() -> None:
     assert used.square == 4
     assert canonical_result(used) == canonical_result(LazySlotted(2)) != canonical_result(LazySlotted(3))
     assert canonical_result(Box[int](1)) == canonical_result(Box(1)) != canonical_result(Box(2))
+
+
+def test_a_result_may_be_of_a_local_class() -> None:
+    """Whether two results are the same is no matter of keys: an enum or a dataclass that no module holds is one by its name."""
+
+    class Mode(enum.Enum):
+        FAST = 1
+        SLOW = 2
+
+    @dataclass
+    class Local:
+        mode: Mode
+
+    assert canonical_result(Local(Mode.FAST)) == canonical_result(Local(Mode.FAST))
+    assert canonical_result(Local(Mode.FAST)) != canonical_result(Local(Mode.SLOW))

@@ -26,15 +26,21 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from itertools import combinations
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import attrs
 import numpy as np
 import pytest
 
-from acache.exceptions import ConfigurationError, KeyEncodingError, KeyPicklingError
-from acache.keys import canonical, register_key_type
+from acache import FastCache
+from acache.exceptions import (
+    ConfigurationError,
+    CustomParamsEncoderRequiredError,
+    KeyEncodingError,
+    KeyPicklingError,
+)
+from acache.keys import canonical, differs, register_key_type
 from acache.keys.arrays import _elements, numpy_encoder
 from acache.keys.instances import subclass
 from acache.keys.registry import TypedWalk
@@ -112,6 +118,16 @@ class Bag(dict[str, int]):
     owner: str = ""
 
 
+class Outer:
+    """A class around another."""
+
+    @dataclass
+    class Inner:
+        """A nested one."""
+
+        x: int
+
+
 @attrs.define
 class Box:
     """An attrs class."""
@@ -155,6 +171,10 @@ class Slotted(list[int]):
     """A list with a slot beside its content."""
 
     __slots__ = ("__hidden",)
+
+
+class Units(np.ndarray[Any, Any]):
+    """An array of its own type."""
 
 
 class Plain:
@@ -286,7 +306,7 @@ class TestSubclasses:
             with pytest.raises(KeyEncodingError, match="beside its content"):
                 canonical(value)
 
-    def test_every_builtin_base(self) -> None:
+    def test_every_builtin_base(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each builtin that can be subclassed keeps its content in a subclass."""
         contents: list[tuple[type, Any, Any]] = [
             (int, 1, 2),
@@ -306,7 +326,8 @@ class TestSubclasses:
             (Fraction, 1, 2),
         ]
         for base, first, second in contents:
-            cls: Any = type("Sub", (base,), {})
+            cls: Any = type("Sub", (base,), {"__module__": __name__})
+            monkeypatch.setattr(sys.modules[__name__], "Sub", cls, raising=False)
             assert canonical(cls(first)) == canonical(cls(first))
             _distinct([cls(first), cls(second), base(first)])
 
@@ -519,6 +540,106 @@ def _by_hand(self: object) -> None:
     del self
 
 
+def _made(factor: int) -> list[Any]:
+    """Return instances of classes that are named as those of other factors, and do something else."""
+
+    @dataclass
+    class Record:
+        x: int
+
+        def scaled(self) -> int:
+            return self.x * factor
+
+    class Mode(enum.Enum):
+        FAST = factor
+
+    class Right(enum.Flag):
+        READ = 1
+
+    class Content(dict[str, int]):
+        pass
+
+    class Couple(NamedTuple):
+        x: int
+
+    @attrs.define
+    class Form:
+        x: int
+
+    return [Record(3), Mode.FAST, Right.READ, Content(), Couple(3), Form(3)]
+
+
+class TestClassesWithoutAName:
+    """Instances of classes that are not what their names lead to."""
+
+    @pytest.mark.parametrize("typed", [True, False])
+    @pytest.mark.parametrize("number", range(6))
+    def test_local_classes(self, number: int, typed: bool) -> None:
+        """Another class of the name may do something else with the same fields, so an instance is refused as the class is."""
+        for value in (_made(1)[number], [_made(2)[number]]):
+            with pytest.raises(KeyPicklingError, match=r"_made.*local one.*at module level.*register_key_type"):
+                canonical(value, typed=typed)
+
+    def test_two_enums_never_get_one_result(self) -> None:
+        """A memoized call with such an argument is an error before the function runs, which says what to do."""
+
+        def value_of(mode: Any) -> object:
+            return mode.value
+
+        with pytest.raises(CustomParamsEncoderRequiredError, match=r"local one.*__cache_key__\(\).*key="):
+            FastCache().memoize(value_of)(_made(1)[1])
+        memoized = FastCache().memoize(key="{mode.value}")(value_of)
+        assert [memoized(_made(factor)[1]) for factor in (1, 2, 1)] == [1, 2, 1]
+
+    def test_a_class_that_was_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """When a module is loaded anew its classes are others: instances of the old ones are refused from then on."""
+        old = [Point(1), Other.LOW, Outer.Inner(1)]
+        encoded = canonical(old)
+        for name, cls in (("Point", Point3), ("Other", Level), ("Outer", Plain)):
+            with monkeypatch.context() as patch, pytest.raises(KeyPicklingError, match="replaced"):
+                patch.setattr(sys.modules[__name__], name, cls)
+                canonical(old)
+        assert canonical(old) == encoded
+        with monkeypatch.context() as patch, pytest.raises(KeyPicklingError, match="replaced"):
+            patch.delitem(sys.modules, __name__)
+            canonical(old)
+
+    def test_a_class_that_comes_to_its_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A refusal is not kept: a class that its module has later is welcome then."""
+        value = _made(1)[0]
+        cls: Any = value.__class__
+        cls.__qualname__ = "Later"
+        with pytest.raises(KeyPicklingError):
+            canonical(value)
+        monkeypatch.setattr(sys.modules[__name__], "Later", cls, raising=False)
+        assert canonical(value) == canonical(cls(3))
+
+    def test_the_main_module(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A class of the program itself is found in ``__main__``, as any other in its module."""
+        main = ModuleType("__main__")
+        exec("from dataclasses import dataclass\n@dataclass\nclass Job:\n    n: int", main.__dict__)  # noqa: S102 - as a program
+        monkeypatch.setitem(sys.modules, "__main__", main)
+        _distinct([main.Job(1), main.Job(2)])
+
+    def test_the_only_instance(self) -> None:
+        """A class that gave its name to its only instance is found by that."""
+        _distinct([sys.version_info, sys.flags, tuple(sys.version_info)])
+
+    def test_members_as_defaults(self) -> None:
+        """An enum in a class that is not finished is no reason why a function made again would be another."""
+
+        def make(factor: int) -> Any:
+            mode = _made(factor)[1]
+
+            def f(x: int, mode: enum.Enum = mode) -> object:
+                return x * mode.value
+
+            return f
+
+        assert differs(make(1), make(1)) == ""
+        assert differs(make(1), make(2)) == "defaults"
+
+
 class TestOwnKeys:
     """``__cache_key__`` and ``register_key_type``."""
 
@@ -630,12 +751,14 @@ class TestOwnKeys:
             def __cache_key__(self) -> object:
                 return 1
 
-        @dataclass
+        @dataclass(slots=True)
         class LocalPoint:
             x: int
 
         dead: list[weakref.ref[type]] = [weakref.ref(Local), weakref.ref(LocalPoint)]
-        assert canonical(Local()) != canonical(LocalPoint(1))
+        assert canonical(Local())
+        with pytest.raises(KeyPicklingError):
+            canonical(LocalPoint(1))
         del Local, LocalPoint
         gc.collect()
         assert [ref() for ref in dead] == [None, None]
@@ -742,10 +865,6 @@ class TestNumpy:
 
     def test_subclasses(self) -> None:
         """A subclass counts as a class; one with attributes of its own is refused."""
-
-        class Units(np.ndarray[Any, Any]):
-            pass
-
         _distinct([np.arange(2).view(Units), np.arange(2)])
         with pytest.raises(KeyEncodingError, match="beside its content"):
             canonical(np.ma.masked_array([1, 2], [True, False]))

@@ -196,6 +196,55 @@ class Scale:
         return self.factor * x
 
 
+class Form:
+    """A class whose method takes any keyword."""
+
+    def __cache_key__(self) -> str:
+        return "form"
+
+    @shared.memoize
+    def fill(self, /, **fields: object) -> dict[str, object]:
+        """Return the fields."""
+        return fields
+
+
+async def test_a_keyword_may_have_any_name(cache: FastCache, define: Callable[..., Any]) -> None:
+    """No name is taken by what a memoized function has: keywords such as ``self`` go to the function, wherever it is asked of."""
+
+    @cache.memoize
+    @define
+    def f(**fields: object) -> dict[str, object]:
+        return fields
+
+    fields: dict[str, Any] = dict.fromkeys(
+        ("self", "function", "method", "bound", "value", "args", "kwargs", "key", "cell", "name", "instance"), 1
+    )
+    for g in (f, Form().fill, f.cache_with(ttl=60)):
+        assert await g.aio(**fields) == g.sync(**fields) == fields
+        assert await g.cache_get(**fields) == Hit(fields)
+        assert await g.cache_contains(**fields)
+        assert (await g.cache_explain(**fields)).hit
+        assert await g.cache_touch(**fields)
+        assert await g.cache_refresh(**fields) == fields
+        assert await g.cache_set({}, **fields)
+        assert await g.aio(**fields) == {}
+        assert await g.cache_invalidate(**fields)
+        assert len(g.cache_key(**fields)) == 64
+    assert await cache.insert(f, ((), fields), None)
+    assert await cache.get(f, ((), fields)) == Hit(None)
+
+
+def test_an_option_may_not(cache: FastCache) -> None:
+    """There is no option ``self``: it is refused by name, as any other that is none."""
+    for change in (cache.memoize(same_too).cache_with, Form().fill.cache_with):
+        with pytest.raises(ConfigurationError, match=r"^self: "):
+            change(self=1)
+
+
+def same_too(x: int) -> int:
+    return x
+
+
 def make_adder(cache: FastCache, n: int, **options: Any) -> Callable[[int], int]:
     """Memoize a closure."""
 
@@ -323,6 +372,20 @@ async def test_k6_a_lambda_needs_a_name(cache: FastCache) -> None:
     with pytest.raises(TypeError, match="version= or key="):
         cache.memoize(same)
     assert cache.memoize(version="same")(same)(2) == 2
+
+
+async def test_k6_two_functions_under_one_template(cache: FastCache) -> None:
+    """K6: a template cannot tell other code apart, and means other captured values to be one; a callable is the user's word."""
+    add: Callable[[int], int] = lambda x: x + 1  # noqa: E731 - a lambda is the subject
+    scale: Callable[[int], int] = lambda x: x * 10  # noqa: E731 - as above
+    assert cache.memoize(key="{x}")(add)(5) == 6
+    with pytest.raises(DuplicateIdentityError, match=r"other code.*version= or key=.*one key space.*must differ"):
+        cache.memoize(key="{x}")(scale)
+    assert cache.memoize(key="scale:{x}")(scale)(5) == 50
+    assert cache.memoize(key="{x}", version=2)(scale)(5) == 50
+    assert cache.record(key="{x}")(add)(5) == 6
+    assert [make_adder(cache, n, key="{x}")(1) for n in (1, 2)] == [2, 2]
+    assert [make_adder(cache, n, key=three_and)(1) for n in (1, 2)] == [2, 2]
 
 
 same: Callable[[int], int] = lambda x: x  # noqa: E731 - a lambda is the subject

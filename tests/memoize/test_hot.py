@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import gc
 import itertools
 import weakref
@@ -53,6 +54,18 @@ async def test_a_hot_hit_builds_no_key(cache: FastCache, define: Define, call: C
         await call(f, 1, "a", scale=2.5)
     assert len(keys_built) == 1
     assert f.cache_info().hits == 9
+
+
+def test_a_keyword_of_any_name_has_a_hot_path(cache: FastCache, keys_built: list[object]) -> None:
+    """What the tables call their own object is no name of theirs: a keyword ``self`` is found as any other."""
+
+    @cache.memoize
+    def f(**fields: int) -> dict[str, int]:
+        return fields
+
+    for _ in range(3):
+        assert f(self=1) == {"self": 1}
+    assert len(keys_built) == 1
 
 
 @pytest.mark.parametrize(
@@ -368,6 +381,86 @@ async def test_a_key_callable_is_asked_every_time(cache: FastCache, define: Defi
     assert await call(f, 1) == "b"
     tenant[0] = "a"
     assert await call(f, 1) == "a"
+
+
+async def test_a_default_that_changes_is_looked_at_every_time(cache: FastCache) -> None:
+    """What a default says when the call is made is part of the key, and no cell can see it: the hot path steps aside."""
+    options, limits, nested = {"O": 0}, {"n": 0}, [0]
+
+    @cache.memoize
+    def f(x: int, options: Any = options) -> Any:
+        return x, options["O"]
+
+    @cache.memoize
+    async def g(x: int, *, limits: Any = limits, nested: Any = (1, nested)) -> Any:
+        return x, limits["n"], nested[1][0]
+
+    for n in range(3):
+        options["O"] = limits["n"] = n
+        assert f(1) == f(1, options) == await f.aio(1) == (1, n)
+        assert await g(1) == (1, n, 0)
+    nested[0] = 1
+    assert await g(1) == (1, 2, 1)
+
+
+@pytest.mark.parametrize("key", [None, "{options[O]}:{x}"])
+def test_a_bound_argument_that_changes(cache: FastCache, key: str | None) -> None:
+    """What a partial has bound is looked at for every call, by place and by name."""
+    options, more = {"O": 0}, {"O": 0}
+
+    def f(options: dict[str, int], x: int, /, *rest: dict[str, int], **more: dict[str, int]) -> Any:
+        return options["O"], x, *(one["O"] for one in (*rest, *more.values()))
+
+    first = cache.memoize(key=key)(functools.partial(f, options))
+    rest = cache.memoize(version="rest")(functools.partial(f, {"O": 0}, 1, options))
+    named = cache.memoize(version="named")(functools.partial(f, {"O": 0}, more=more))
+    for n in range(3):
+        options["O"] = more["O"] = n
+        assert (first(1), rest(), named(1)) == ((n, 1), (0, 1, n), (0, 1, n))
+
+
+class Scale:
+    """An object that is called, and has a method that is."""
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def __cache_key__(self) -> int:
+        return self.factor
+
+    def __call__(self, x: int) -> int:
+        return self.factor * x
+
+    def method(self, x: int) -> int:
+        """Do the same."""
+        return self.factor * x
+
+
+def test_an_object_that_changes(cache: FastCache) -> None:
+    """A callable object, and one whose bound method is memoized, says for every call what it is."""
+    scale = Scale(2)
+    functions = [cache.memoize(scale), cache.memoize(scale.method)]
+    for factor in (2, 3, 2):
+        scale.factor = factor
+        assert [f(2) for f in functions] == [2 * factor] * 2
+
+
+def test_what_nobody_can_change_keeps_the_hot_path(cache: FastCache, keys_built: list[object]) -> None:
+    """Defaults and bound arguments of flat types, and what does not count, cost no key; a default that was filled in neither."""
+
+    def f(x: int, y: Any = (0.0, ("a", None)), *, z: Any = True, log: Any = [], options: Any = {}) -> int:  # noqa: B006 - that is the case
+        return x
+
+    functions: list[Callable[..., int]] = [
+        cache.memoize(ignore=("log", "options"))(f),
+        cache.memoize(key="{x}:{y}")(f),
+        cache.memoize(version=1, ignore=("log",))(functools.partial(f, y=1, options=b"")),
+        cache.memoize(version=2, ignore="self")(Scale(2)),
+        cache.memoize(key="{x}")(Scale(2).method),
+    ]
+    for _ in range(3):
+        assert [g(1) for g in functions] == [1, 1, 1, 2, 2]
+    assert len(keys_built) == len(functions)
 
 
 async def test_a_closed_cache_lets_go_of_dropped_functions(cache: FastCache) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncGenerator, Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from acache import CallEvent, DeterministicCache, DiskTier, FastCache, MemoryTier, read_only
+from acache.exceptions import CustomResultEncoderRequiredError
 from acache.testing import Gate, ManualClock
 from tests.memoize.helpers import Define, Source, refreshed
 
@@ -171,6 +173,111 @@ async def test_unencodable_results_with_a_warning(tmp_path: Path, define: Define
         again = await (f.cache_refresh(1) if way == "refresh" else call(f, 1))  # a second warning would be an error
         assert again() == 1
         assert not await f.cache_contains(1)
+
+
+class Sealed:
+    """Cannot be copied in any way, and says what it holds when somebody tries."""
+
+    def __deepcopy__(self, memo: object) -> Any:
+        raise ValueError("CANARY")
+
+    def __reduce__(self) -> Any:
+        return int, ("CANARY",)
+
+
+WAYS = ("memoize", "record", "refresh", "set", "insert")
+
+
+async def _store(cache: FastCache, f: Any, call: Define, way: str) -> Any:
+    """Bring a sealed result to the cache in one of the ways."""
+    if way == "set":
+        return await f.cache_set(Sealed(), 1)
+    if way == "insert":
+        return await cache.insert(f, ((1,), {}), Sealed())
+    return await (f.cache_refresh(1) if way == "refresh" else call(f, 1))
+
+
+def _sealed(cache: FastCache, define: Define, way: str, **options: Any) -> tuple[Any, list[int]]:
+    runs: list[int] = []
+
+    def body(n: int) -> Any:
+        runs.append(n)
+        return Sealed()
+
+    return (cache.record if way == "record" else cache.memoize)(**options)(define(body)), runs
+
+
+@pytest.mark.parametrize("copy", ["deepcopy", "decode"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_result_that_cannot_be_copied(
+    cache: FastCache, define: Define, call: Define, way: str, copy: str
+) -> None:
+    """A result that cannot be copied is one that cannot be stored: an error that names the function, and shows nothing."""
+    f, runs = _sealed(cache, define, way, copy=copy)
+    with pytest.raises(
+        CustomResultEncoderRequiredError, match=rf"body .*copy='{copy}' of a Sealed raised Val"
+    ) as caught:
+        await _store(cache, f, call, way)
+    assert caught.value.__cause__ is None
+    assert "CANARY" not in "".join(traceback.format_exception(caught.value))
+    assert len(runs) == (way not in {"set", "insert"})
+    assert not await f.cache_contains(1)
+
+
+@pytest.mark.parametrize("copy", ["deepcopy", "decode"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_result_that_cannot_be_copied_with_a_warning(
+    cache: FastCache, define: Define, call: Define, way: str, copy: str
+) -> None:
+    """With on_unencodable="warn" it is returned, or not taken, with one warning, and nothing is stored."""
+    f, _ = _sealed(cache, define, way, copy=copy, on_unencodable="warn")
+    with pytest.warns(UserWarning, match="cannot be stored"):
+        result = await _store(cache, f, call, way)
+    again = await _store(cache, f, call, way)  # a second warning would be an error
+    if way in {"set", "insert"}:
+        assert (result, again) == (False, False)
+    else:
+        assert isinstance(result, Sealed)
+        assert isinstance(again, Sealed)
+    assert not await f.cache_contains(1)
+
+
+@pytest.mark.parametrize("on_unencodable", ["raise", "warn"])
+async def test_who_joins_a_result_that_cannot_be_copied(
+    cache: FastCache, kind: str, define: Define, on_unencodable: str
+) -> None:
+    """Who asks for such a result meanwhile gets the same error or, where a warning does, the object itself."""
+    go, runs = Gate(), list[int]()
+
+    async def body(n: int) -> Any:
+        runs.append(n)
+        await go.wait()
+        return Sealed()
+
+    f = cache.memoize(copy="deepcopy", on_unencodable=cast("Any", on_unencodable))(body)
+    face = f if kind == "async" else f.sync
+    with nullcontext() if on_unencodable == "raise" else pytest.warns(UserWarning, match="cannot be stored"):
+        first, second = await _together(face, kind, cache, go, _normal, _normal)
+    assert runs == [1]
+    if on_unencodable == "warn":
+        assert isinstance(first, Sealed)
+        assert second is first
+    else:
+        assert {type(first), type(second)} == {CustomResultEncoderRequiredError}
+
+
+async def test_a_stored_result_that_cannot_be_copied(define: Define, call: Define) -> None:
+    """What is stored without a copy cannot be copied for one caller either: an error that names the function, and a failed call."""
+    cache = FastCache()
+    f, runs = _sealed(cache, define, "memoize")
+    assert await call(f, 1) is await call(f, 1)
+    private = f.cache_with(copy="deepcopy", on_unencodable="warn")
+    ways: list[Callable[[], Any]] = [lambda: call(private, 1), lambda: private.aio(1), lambda: private.cache_get(1)]
+    for ask in ways:
+        with pytest.raises(CustomResultEncoderRequiredError, match=r"body .*copy='deepcopy' of a Sealed"):
+            await ask()
+    assert len(runs) == 1
+    assert f.cache_info().failed == 2
 
 
 # --- read_only ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -482,6 +483,20 @@ async def test_chunks_that_cannot_be_encoded(tmp_path: Path) -> None:
         assert len(seen) == 1
         with pytest.warns(UserWarning, match="cannot be stored"):
             assert len([chunk async for chunk in lenient()]) == 1
+
+
+async def test_chunks_that_cannot_be_copied(cache: FastCache) -> None:
+    """With ``copy="deepcopy"`` such a chunk is an error that names the function, or is passed on as it is, with a warning."""
+
+    async def locks() -> AsyncGenerator[Any, None]:
+        yield threading.Lock()
+
+    with pytest.raises(CustomResultEncoderRequiredError, match=r"locks .*copy='deepcopy' of a lock raised TypeError"):
+        await collect(cache.memoize(copy="deepcopy")(locks)())
+    lenient = cache.memoize(copy="deepcopy", on_unencodable="warn")(locks)
+    with pytest.warns(UserWarning, match="cannot be stored"):
+        assert len(await collect(lenient())) == 1
+    assert not await lenient.cache_contains()
 
 
 async def test_max_concurrency_counts_streams(cache: FastCache) -> None:

@@ -54,6 +54,7 @@ def test_arguments_are_told_apart_as_keys_are() -> None:
     run(argument=1)
     assert [counter.runs(argument) for argument in (1, True, 1.0, "1", [1], {"a": [1]})] == [1] * 6
     assert counter.runs(argument=1) == 1
+    assert counter.runs(self=1) == 0
     counter.assert_computed_once_each()
 
 

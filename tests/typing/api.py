@@ -56,6 +56,18 @@ async def check_async_function() -> None:
     await fetch.cache_set("no bytes", 1)  # type: ignore[arg-type]
 
 
+@cache.memoize
+def describe(**fields: int) -> str:
+    return ""
+
+
+async def check_keywords() -> None:
+    assert_type(describe(self=1), str)
+    assert_type(await describe.cache_get(self=1, value=1), Hit[str] | None)
+    assert_type(await describe.cache_set("", self=1, value=1), bool)
+    assert_type(describe.cache_key(self=1), str)
+
+
 async def check_sync_function() -> None:
     assert_type(compute(1), bytes)
     assert_type(compute(1, "y", flag=True), bytes)
