@@ -242,6 +242,17 @@ async def test_a_result_that_cannot_be_copied_with_a_warning(
     assert not await f.cache_contains(1)
 
 
+async def test_a_result_that_cannot_be_encoded_for_a_copy(cache: FastCache, define: Define, call: Define) -> None:
+    """With copy="decode" what the codec refuses is the same error, with the codec's reason, in memory too."""
+    f = cache.memoize(copy="decode")(define(lambda_of))
+    with pytest.raises(CustomResultEncoderRequiredError, match=r"lambda_of cannot be stored: codec 'pickle' cannot"):
+        await call(f, 1)
+
+
+def lambda_of(n: int) -> Any:
+    return lambda: n
+
+
 @pytest.mark.parametrize("on_unencodable", ["raise", "warn"])
 async def test_who_joins_a_result_that_cannot_be_copied(
     cache: FastCache, kind: str, define: Define, on_unencodable: str
