@@ -6,11 +6,13 @@ import asyncio
 import threading
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from acache import CallEvent, DeterministicCache, DiskTier, FastCache, MemoryTier, TierEvent, read_only
+from acache.engine import judging
 from acache.exceptions import ComputeTimeoutError, ConfigurationError
 from acache.locks import BLOCKING
 from acache.testing import ManualClock, settle
@@ -239,9 +241,10 @@ async def test_refreshes_that_fail_rest(memoized: Any, clock: ManualClock, sourc
     assert await f() == 5
 
 
-async def test_early_refresh(cache: FastCache, clock: ManualClock) -> None:
+async def test_early_refresh(cache: FastCache, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers begin before the ttl ends, each at a moment of its own that its cost and its draw say."""
     runs = 0
+    monkeypatch.setattr(judging, "os", SimpleNamespace(getpid=lambda: 7))  # which is part of the draw
 
     @cache.memoize(ttl=100, early_refresh=1.0)
     async def f(n: int) -> int:
