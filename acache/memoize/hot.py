@@ -27,8 +27,15 @@ The two faces are closures, and repeat their lines, because that is what a hit c
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
 from functools import lru_cache, wraps
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final, Protocol, TypeAlias, cast
+from uuid import UUID
 
 from acache.context import PLAIN, Scope, current_scope
 from acache.mutexes import make_mutex
@@ -45,6 +52,11 @@ MAX_PARTS: Final = 512
 #: Types whose values nest nothing and are equal to others of the type only if their keys are; of floats, all but zero.
 #: A dictionary, because a look-up that raises costs half of a condition.
 _FLAT: Final[dict[type, None]] = dict.fromkeys((int, bool, str, bytes, type(None), float))
+#: Other types whose values never change. As defaults they are common.
+_CONSTANT: Final = frozenset(
+    {FunctionType, BuiltinFunctionType, date, datetime, timedelta, UUID, Decimal, Fraction, complex, range}
+)
+_PATHS: Final = frozenset({PurePosixPath, PureWindowsPath, type(Path())})
 #: Shapes of calls that have tables of their own, and how many arguments these have at most.
 MAX_SHAPES: Final = 16
 MAX_LENGTH: Final = 8
@@ -255,11 +267,13 @@ def _take_apart(value: object, parts: list[object], depth: int) -> bool:
 
 
 def is_constant(value: object, depth: int = MAX_DEPTH) -> bool:
-    """Tell whether ``value`` is of a flat type, or a tuple of such: nothing can change it, nor what a key says of it."""
-    if type(value) is tuple:
+    """Tell whether nothing can change ``value``, nor what a key says of it, as far as that is known."""
+    kind = type(value)
+    if kind in {tuple, frozenset}:
         items = cast("tuple[object, ...]", value)
         return depth > 0 and all(is_constant(item, depth - 1) for item in items)
-    return type(value) in _FLAT
+    is_named = isinstance(value, (type, Enum)) and not hasattr(cast("object", value), "__cache_key__")
+    return is_named or kind in _FLAT or kind in _CONSTANT or kind in _PATHS
 
 
 def async_face(subject: _Subject, *, hot: bool) -> Callable[..., Coroutine[Any, Any, Any]]:  # noqa: C901 - see above

@@ -10,6 +10,8 @@ import itertools
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -461,6 +463,28 @@ def test_what_nobody_can_change_keeps_the_hot_path(cache: FastCache, keys_built:
     for _ in range(3):
         assert [g(1) for g in functions] == [1, 1, 1, 2, 2]
     assert len(keys_built) == len(functions)
+
+
+class Target(enum.Enum):
+    """What is compiled for."""
+
+    HERE = "here"
+
+
+@pytest.mark.parametrize(
+    "default", [Target.HERE, Path("x"), frozenset({(1, "a")}), len, Target, date(2026, 1, 1), timedelta(1)], ids=repr
+)
+def test_defaults_that_never_change_keep_the_hot_path(
+    cache: FastCache, keys_built: list[object], default: object
+) -> None:
+    """Members of enums, paths, frozen sets, functions, classes and dates are what they are, and cost no key as defaults."""
+
+    @cache.memoize
+    def f(x: int, y: Any = default) -> int:
+        return x
+
+    assert [f(1) for _ in range(3)] == [1, 1, 1]
+    assert len(keys_built) == 1
 
 
 async def test_a_closed_cache_lets_go_of_dropped_functions(cache: FastCache) -> None:
