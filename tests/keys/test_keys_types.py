@@ -623,7 +623,7 @@ class TestClassesWithoutAName:
 
     def test_the_only_instance(self) -> None:
         """A class that gave its name to its only instance is found by that."""
-        _distinct([sys.version_info, sys.flags, tuple(sys.version_info)])
+        _distinct([sys.version_info, sys.float_info, tuple(sys.version_info)])
 
     def test_members_as_defaults(self) -> None:
         """An enum in a class that is not finished is no reason why a function made again would be another."""
