@@ -9,6 +9,8 @@ from acache.types import Entry, Key
 
 __all__ = ("DEAD", "Node")
 
+_NEVER: Final = -math.inf
+
 
 @final
 class Node:
@@ -41,7 +43,7 @@ class Node:
         self.value: Any = entry.value
         self.live = True
         self.visited = False
-        self.used = -math.inf
+        self.used = _NEVER
         self.deadline = self.due = deadline
         self.size = size
         self.newer: Node | None = None
