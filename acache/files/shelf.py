@@ -348,16 +348,15 @@ class Shelf:
 
     # --- locks ----------------------------------------------------------------------------------------------------
 
-    def lock_file(self) -> str:
-        """Return the path of the lock file of the whole; its directory is there."""
-        self._current()
-        return os.path.join(self.path, ".lock")  # noqa: PTH118 - as above
+    def lock_path(self, key: Key | None = None) -> str:
+        """Return the path of the lock file of one key, or of the whole."""
+        return os.path.join(self.path, ".lock" if key is None else f"{LOCKS}/{key}")  # noqa: PTH118 - as above
 
-    def key_lock_file(self, key: Key) -> str:
-        """Return the path of the lock file of one key. Blocks only if the directory was not used before."""
-        if self._root is None:
-            self._open()
-        return os.path.join(self.path, LOCKS, key)  # noqa: PTH118 - as above
+    def prepare_locks(self) -> None:
+        """Make sure that the directories of the lock files are there now, and ours."""
+        root = self._current()
+        with suppress(OSError):  # as in _open
+            make_directory(self._files, LOCKS, root.handle.fd)
 
     def drop_key_lock(self, key: Key) -> bool:
         """Remove the lock file of one key unless somebody holds it; tell whether it is gone."""

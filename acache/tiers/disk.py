@@ -28,12 +28,10 @@ import errno
 import math
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
-
-from filelock import BaseAsyncFileLock
 
 from acache.clock import SYSTEM_CLOCK, Clock, Duration, as_seconds
 from acache.codecs import (
@@ -85,6 +83,8 @@ _WRITE_PAUSE: Final = 1.0
 _FEW: Final = 4
 #: Bytes of a value from which on writing takes milliseconds, and would hold up small operations and, on its processor, the loop.
 _LARGE: Final = 1 << 20
+#: How often a lock is tried whose directory is deleted meanwhile.
+_LOCK_TRIES: Final = 10
 _NO_WRITING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -172,41 +172,49 @@ class DiskTier(Tier):
     async def lock(self, timeout: float | None = None) -> AsyncGenerator[None]:
         """Hold the lock of the directory, among all processes of the host, for an ``async with`` block.
 
-        Reads and writes do not need it. ``timeout`` is in seconds. Raises
-        :class:`~acache.exceptions.FileLockTimeoutError`, and :class:`OSError` where files cannot be locked.
+        Reads and writes do not need it. ``timeout`` is in seconds, and begins again if the directory is deleted
+        meanwhile. Raises :class:`~acache.exceptions.FileLockTimeoutError`, and :class:`OSError` where files cannot be
+        locked.
         """
-        path = await in_thread(self._shelf.lock_file)
-        async with acquire_flock(file_lock(path), timeout):
+        async with self._hold(lambda: acquire_flock(file_lock(self._shelf.lock_path()), timeout), ready=False):
             yield
 
     async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
         """Say what :meth:`lock` locks: a file, which is also that of other tiers on this directory, in any process."""
-        path = await in_thread(lambda: os.path.realpath(self._shelf.lock_file()))
+        await in_thread(self._shelf.prepare_locks)
+        path = await in_thread(os.path.realpath, self._shelf.lock_path())
         return {(0, path, "", 0): self}
-
-    def host_lock(self, key: Key) -> BaseAsyncFileLock:
-        """Make the lock of one key among all processes of the host, for :func:`acache.locks.acquire_flock`.
-
-        Blocks for the making of the directory if the tier was not used before. The lock's file stays until
-        :meth:`drop_host_lock`, or until a sweep finds it an hour old and unused; :meth:`hold_host_lock` sees to all that.
-        """
-        return file_lock(self._shelf.key_lock_file(key))
 
     @asynccontextmanager
     async def hold_host_lock(self, key: Key, timeout: float | None = None) -> AsyncGenerator[None]:
         """Hold the lock of one key among all processes of the host, for an ``async with`` block.
 
-        ``timeout`` is in seconds. Raises :class:`~acache.exceptions.FileLockTimeoutError`, and :class:`OSError` where
-        files cannot be locked.
+        ``timeout`` and errors are those of :meth:`lock`.
         """
         # The lock's file stays until it is swept: files that come and go with every computation make ext4 search ever
         # longer for a free inode, which slows all creations down, measured 10 to 50 times.
-        find = self._shelf.key_lock_file
-        async with hold_file(find(key) if self._shelf.is_open else await in_thread(find, key), timeout):
+        async with self._hold(lambda: hold_file(self._shelf.lock_path(key), timeout), ready=self._shelf.is_open):
+            yield
+
+    @asynccontextmanager
+    async def _hold(
+        self, hold: Callable[[], AbstractAsyncContextManager[None]], *, ready: bool
+    ) -> AsyncGenerator[None]:
+        """Hold the lock of a file in a directory that may be deleted at any moment, even before the file is opened."""
+        async with AsyncExitStack() as held:
+            for _ in range(_LOCK_TRIES):
+                with suppress(FileNotFoundError):
+                    if not ready:
+                        await in_thread(self._shelf.prepare_locks)
+                    await held.enter_async_context(hold())
+                    break
+                ready = False
+            else:
+                raise FileNotFoundError(errno.ENOENT, "the directory is deleted again and again")
             yield
 
     async def drop_host_lock(self, key: Key) -> bool:
-        """Remove the file of a :meth:`host_lock`; tell whether it is gone.
+        """Remove the file of a :meth:`hold_host_lock`; tell whether it is gone.
 
         Call it after the lock was released. While anybody holds the lock the file stays, so two never hold one lock.
         """

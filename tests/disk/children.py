@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from acache.exceptions import FileLockTimeoutError
 from acache.files import FileSystem
-from acache.locks import NON_BLOCKING, acquire_flock
+from acache.locks import NON_BLOCKING
 from acache.testing.files import FaultyFileSystem
 from acache.tiers import DiskTier
 from acache.types import Entry, Hit, Written
@@ -64,7 +64,7 @@ def prepare(directory: str, start: str) -> None:
             plant(tier, KEY, b"rubbish").parent.chmod(0o700)
             Path(directory).chmod(0o700)
         case _:
-            tier._shelf.lock_file()
+            tier._shelf.prepare_locks()
 
 
 def in_fork(work: Callable[[], object]) -> int:
@@ -278,7 +278,7 @@ def hold_lock(directory: str, which: str) -> int:
 
     async def work() -> int:
         tier = open_tier(directory)
-        lock = tier.lock() if which == "tier" else acquire_flock(tier.host_lock(KEY))
+        lock = tier.lock() if which == "tier" else tier.hold_host_lock(KEY)
         async with lock:
             print("held", flush=True)  # noqa: T201 - the parent waits for it
             await asyncio.to_thread(sys.stdin.readline)
@@ -308,7 +308,7 @@ def contend(directory: str, me: str, rounds: str) -> dict[str, int]:
         await tier.get(KEY)
         occupied, counter = Path(directory, "occupied"), Path(directory, "counter")
         for _ in range(int(rounds)):
-            async with acquire_flock(tier.host_lock(KEY), 60):
+            async with tier.hold_host_lock(KEY, 60):
                 try:
                     occupied.touch(exist_ok=False)
                 except FileExistsError:

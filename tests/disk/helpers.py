@@ -101,7 +101,7 @@ class Child:
     def result(self) -> Any:
         """Wait for its end and return what it found; fail if it failed."""
         output, errors = self.process.communicate(timeout=90)
-        assert (self.process.returncode, errors) == (0, "")
+        assert (self.process.returncode, errors) == (0, ""), f"{self.process.returncode}: {errors}"
         return json.loads(output)
 
     def kill(self) -> None:

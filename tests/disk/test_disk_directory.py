@@ -4,15 +4,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from acache.exceptions import ConfigurationError, UnsafeDirectoryError
+from acache.locks import NON_BLOCKING, acquire_flock, hold_file
 from acache.testing.files import FaultyFileSystem
 from acache.tiers import DiskTier
 from acache.types import Hit
@@ -111,10 +114,11 @@ async def test_every_use_checks(tmp_path: Path, use: str) -> None:
         await USES[use](tier)
 
 
-def test_host_lock_checks(tmp_path: Path) -> None:
+async def test_host_lock_checks(tmp_path: Path) -> None:
     """A lock is not made where others could take its file away."""
     with pytest.raises(UnsafeDirectoryError):
-        DiskTier(mode(tmp_path / "d", 0o777)).host_lock(key(1))
+        async with DiskTier(mode(tmp_path / "d", 0o777)).hold_host_lock(key(1)):
+            pytest.fail("it is not safe")
 
 
 @pytest.mark.parametrize("case", SAFE)
@@ -170,7 +174,11 @@ async def test_deleted_directory(tier: DiskTier, tmp_path: Path, what: str) -> N
     assert await tier.get(key(1)) == (Hit(1) if what == "locks" else None)
     assert await tier.set(key(1), 2)
     assert await tier.get(key(1)) == Hit(2)
+    shutil.rmtree(victim, ignore_errors=True)
     async with tier.lock():
+        pass
+    shutil.rmtree(victim, ignore_errors=True)
+    async with tier.hold_host_lock(key(1)):
         pass
     assert tier.statistics().failures == 0
 
@@ -215,6 +223,36 @@ async def test_deleted_between_two_calls(tmp_path: Path, manual_clock: ManualClo
     assert files.struck == 1
     assert await tier.get(target) == Hit(2)
     await tier.aclose()
+
+
+@pytest.mark.parametrize("times", [1, 9, 10])
+@pytest.mark.parametrize("lock", ["lock", "hold_host_lock"])
+async def test_deleted_before_a_lock_is_opened(
+    tier: DiskTier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: str, times: int
+) -> None:
+    """A directory that is deleted before its lock file is opened is made again, until a lock was tried ten times (D10)."""
+    left = iter(range(times))
+
+    def delete_before(hold: Callable[..., Any]) -> Callable[..., Any]:
+        @asynccontextmanager
+        async def held(*args: Any) -> AsyncGenerator[None]:
+            if next(left, None) is not None:
+                await asyncio.to_thread(shutil.rmtree, tmp_path / "disk")
+                raise FileNotFoundError  # filelock makes a directory that it misses, unless it is deleted once more
+            async with hold(*args):
+                yield
+
+        return held
+
+    await tier.get(key(1))
+    monkeypatch.setattr("acache.tiers.disk.acquire_flock", delete_before(acquire_flock))
+    monkeypatch.setattr("acache.tiers.disk.hold_file", delete_before(hold_file))
+    with pytest.raises(FileNotFoundError) if times == 10 else nullcontext():
+        async with tier.lock() if lock == "lock" else tier.hold_host_lock(key(1)):
+            assert times < 10
+            assert (tmp_path / "disk/.locks").is_dir()
+    async with tier.lock(NON_BLOCKING):
+        pass
 
 
 async def test_deleted_again_and_again(tmp_path: Path, manual_clock: ManualClock) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from acache.exceptions import FileLockTimeoutError
-from acache.locks import NON_BLOCKING, acquire_flock
+from acache.locks import NON_BLOCKING
 from acache.types import Hit
 from tests.disk.children import KEY
 from tests.disk.helpers import Child, key, plant, temporaries
@@ -151,10 +151,10 @@ async def test_killed_owner_frees_the_lock(tier: DiskTier, tmp_path: Path, which
     owner.go()
     assert (owner.says(), owner.says()) == ("ready", "held")
     with pytest.raises(FileLockTimeoutError):
-        async with tier.lock(NON_BLOCKING) if which == "tier" else acquire_flock(tier.host_lock(KEY), NON_BLOCKING):
+        async with tier.lock(NON_BLOCKING) if which == "tier" else tier.hold_host_lock(KEY, NON_BLOCKING):
             pytest.fail("somebody else has it")
     owner.kill()
-    async with tier.lock(10) if which == "tier" else acquire_flock(tier.host_lock(KEY), 10):
+    async with tier.lock(10) if which == "tier" else tier.hold_host_lock(KEY, 10):
         pass
 
 

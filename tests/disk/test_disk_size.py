@@ -644,7 +644,8 @@ def test_ledger_whose_bytes_were_changed(make_tier: MakeTier) -> None:
 def test_ledger_that_cannot_be_opened(make_tier: MakeTier) -> None:
     """A directory in the place of the ledger keeps nobody from writing."""
     tier = make_tier(max_entries=3)
-    Path(tier._shelf.lock_file()).with_name(".ledger").mkdir()
+    tier._shelf.prepare_locks()
+    Path(tier._shelf.path, ".ledger").mkdir()
     assert all(put(tier, number) for number in range(10))
 
 
