@@ -141,8 +141,9 @@ def ours(policy: str, *, exact: bool = False) -> Player:
                 else:
                     node.visited = True
                 continue
-            if len(nodes) >= size and (victim := order.evict()) is not None:
-                del nodes[victim.key]
+            if len(nodes) >= size:
+                for victim in order.evict(1):
+                    del nodes[victim.key]
             nodes[key] = Node(key, Entry(None, 0.0, cost=trace.costs[number]), None, 0)
             order.add(nodes[key])
         return hits

@@ -476,11 +476,33 @@ def test_every_policy_keeps_the_limits(policy: Any) -> None:
                 tier.put(name, value, replace=step % 2 == 0)
         assert len(tier) <= 20
         assert tier._bytes == sum(node.size for node in tier._nodes.values()) <= 1_000
-    gone: set[Key] = set()
-    while (victim := tier._queue.evict()) is not None:
-        assert tier._nodes[victim.key] is victim
-        gone.add(victim.key)
-    assert gone == set(tier._nodes)
+    left = tier._queue.evict(1_000)
+    assert sorted(node.key for node in left) == sorted(tier._nodes)
+    assert all(tier._nodes[node.key] is node for node in left)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_large_tier_makes_room_for_several(policy: Any) -> None:
+    """Of a tier of thousands several go at once, a few in a thousand: each of them once, counted and told."""
+    tier = MemoryTier(max_entries=5_000, policy=policy)
+    told: list[Key | None] = []
+
+    def hear(event: Event) -> None:
+        assert isinstance(event, TierEvent)
+        if event.operation == "evict":
+            told.append(event.key)
+
+    tier.events.subscribe(hear)
+    sizes: set[int] = set()
+    for number in range(12_000):
+        tier.put(key(number), Entry(number, 0.0), replace=True)
+        sizes.add(len(tier))
+    assert max(sizes) == 5_000
+    assert len(tier) in range(4_991, 5_001)
+    gone = {key(number) for number in range(12_000)} - set(tier._nodes)
+    assert len(told) == len(gone)
+    assert set(told) == gone
+    assert tier.statistics().evictions == len(gone) == 12_000 - len(tier)
 
 
 @pytest.mark.parametrize("tier", [MemoryTier, partial(DiskTier, "/nowhere")])

@@ -17,6 +17,7 @@ from itertools import count
 from typing import Final, final
 
 from acache.tiers.eviction.node import Node
+from acache.tiers.eviction.policy import up_to
 
 __all__ = ("LeastLoss",)
 
@@ -57,8 +58,11 @@ class LeastLoss:
         heappush(self._heap, self._weighed(node))
         self._tidy()
 
-    def evict(self) -> Node | None:
-        """Take out the node worth the least; the age becomes its worth."""
+    def evict(self, count: int) -> list[Node]:
+        """Take out the nodes worth the least; the age becomes the worth of the last."""
+        return up_to(count, self._next)
+
+    def _next(self) -> Node | None:
         heap, left = self._heap, self._count
         while heap:
             worth, _, node = heap[0]

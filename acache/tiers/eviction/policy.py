@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from acache.tiers.eviction.node import Node
 
-__all__ = ("Policy",)
+__all__ = ("Policy", "up_to")
 
 
 class Policy(Protocol):
@@ -24,9 +25,17 @@ class Policy(Protocol):
         """Do what a hit means to the policy. Called when a bit is seen; at every hit, the policy would be exact."""
         ...
 
-    def evict(self) -> Node | None:
-        """Take out the node that is missed least, and return it; ``None`` when the policy is empty.
+    def evict(self, count: int) -> list[Node]:
+        """Take out ``count`` nodes, those that are missed least, or all there are.
 
-        Every step to it but the last clears a bit, so a call takes one step for each hit on average.
+        Every other step clears a bit, so a call takes one step for each hit on average.
         """
         ...
+
+
+def up_to(count: int, evict: Callable[[], Node | None]) -> list[Node]:
+    """Evict ``count`` times, or until there is nobody left."""
+    evicted: list[Node] = []
+    while len(evicted) < count and (node := evict()) is not None:
+        evicted.append(node)
+    return evicted

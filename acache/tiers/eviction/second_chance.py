@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import final
 
 from acache.tiers.eviction.node import Node
+from acache.tiers.eviction.policy import up_to
 from acache.tiers.eviction.queue import Queue
 
 __all__ = ("SecondChance",)
@@ -28,8 +29,11 @@ class SecondChance:
         self.discard = self._queue.remove
         self.touch = self._queue.renew
 
-    def evict(self) -> Node | None:
-        """Take out the oldest entry without a bit; those before it are renewed."""
+    def evict(self, count: int) -> list[Node]:
+        """Take out the oldest entries without a bit; those before them are renewed."""
+        return up_to(count, self._next)
+
+    def _next(self) -> Node | None:
         node = self._queue.oldest
         for _ in range(len(self._queue)):  # hits that go on meanwhile must not keep this going
             if node is None or not node.visited:

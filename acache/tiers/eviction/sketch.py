@@ -1,10 +1,14 @@
-"""How often keys were seen lately, in a few bytes for each: a counting filter that forgets.
+"""How often keys were seen lately, in a few bytes for each: a counting filter with a doorkeeper, that forgets.
 
-A row of counters up to 15; a key adds to one of them, which is the estimate and never too low, but for keys that share it
-(a count-min sketch of one row: Cormode and Muthukrishnan, "An Improved Data Stream Summary", 2005). After ten additions for
-each entry all counters are halved, so that what was popular yesterday does not count for ever (the reset of Einziger, Friedman
-and Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", 2017). One long row instead of four short ones takes as much
-room, a third of the time, and is no less exact while most keys are seen once.
+What is seen the first time leaves a bit at the door and comes no further: most keys are seen once, and would fill the counters
+with themselves. From the second time on a key adds to one of a row of counters up to 15. So an estimate is never too low, but
+too high for keys that share their bit, one in sixteen at most, or their counter (a count-min sketch of one row: Cormode and
+Muthukrishnan, "An Improved Data Stream Summary", 2005). After four additions for each entry the door is cleared and all
+counters are halved, so that what was popular yesterday does not count for ever (doorkeeper and reset of Einziger, Friedman and
+Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", 2017). So it is when the sketch grows: it is doubled by repeating
+it, and a bit that is there twice would mean half as much.
+
+One long row instead of four short ones takes a third of the time, and is no less exact behind a door.
 """
 
 from __future__ import annotations
@@ -16,10 +20,11 @@ from acache.types import Key
 __all__ = ("Sketch",)
 
 _MOST: Final = 15
-#: Counters for each entry, and additions for each entry until all are halved.
-_COUNTERS: Final = 16
-_PERIOD: Final = 10
-_SMALLEST: Final = 512
+#: For each entry: counters, bytes of the door with 8 bits each, and additions before the door is cleared.
+_COUNTERS: Final = 4
+_DOOR: Final = 8
+_PERIOD: Final = 4
+_SMALLEST: Final = 128
 _HALVES: Final = bytes(number // 2 for number in range(256))
 #: The digits of a key that tell arguments apart. Not hash(): a cache should evict the same entries in every process.
 _DIGITS: Final = slice(-7, None)
@@ -29,37 +34,45 @@ _DIGITS: Final = slice(-7, None)
 class Sketch:
     """Estimates for about as many keys as :meth:`fit` was told; it grows, and never shrinks."""
 
-    __slots__ = ("_left", "_mask", "_row", "entries")
+    __slots__ = ("_door", "_door_mask", "_left", "_mask", "_row", "entries")
 
     def __init__(self) -> None:
-        self._mask = _SMALLEST - 1
-        self._row = bytearray(_SMALLEST)
-        #: How many keys there is room for.
-        self.entries = _SMALLEST // _COUNTERS
-        #: Additions before all counters are halved.
-        self._left = _PERIOD * self.entries // 2
+        self._hold(_SMALLEST, bytearray(_COUNTERS * _SMALLEST))
 
     def fit(self, entries: int) -> None:
-        """Make room for ``entries`` keys. The row is doubled by repeating it: every estimate stays what it was."""
+        """Make room for ``entries`` keys; what was seen counts half from then on."""
         while self.entries < entries:
-            self._row = self._row * 2
-            self._mask = 2 * self._mask + 1
-            self._left += _PERIOD * self.entries // 2
-            self.entries *= 2
+            self._hold(2 * self.entries, 2 * self._row.translate(_HALVES))
 
     def add(self, key: Key) -> int:
         """Count ``key`` once more; return how often it was counted before."""
-        place = int(key[_DIGITS], 16) & self._mask
-        row = self._row
+        if not self._left:
+            self._hold(self.entries, self._row.translate(_HALVES))
+        self._left -= 1
+        place = int(key[_DIGITS], 16)
+        door, spot, bit = self._door, place >> 3 & self._door_mask, 1 << (place & 7)
+        bits = door[spot]
+        if not bits & bit:
+            door[spot] = bits | bit
+            return 0
+        row, place = self._row, place & self._mask
         count = row[place]
         if count < _MOST:
             row[place] = count + 1
-        self._left -= 1
-        if not self._left:
-            self._row = row.translate(_HALVES)
-            self._left = _PERIOD * self.entries // 2
-        return count
+        return count + 1
 
     def estimate(self, key: Key) -> int:
-        """Return how often ``key`` was counted lately; never too few times, seldom too many, at most 15."""
-        return self._row[int(key[_DIGITS], 16) & self._mask]
+        """Return how often ``key`` was counted lately; never too few times, seldom too many, at most 16."""
+        place = int(key[_DIGITS], 16)
+        return (self._door[place >> 3 & self._door_mask] >> (place & 7) & 1) + self._row[place & self._mask]
+
+    def _hold(self, entries: int, row: bytearray) -> None:
+        """Begin a new period, for so many entries."""
+        #: How many keys there is room for.
+        self.entries = entries
+        self._row = row
+        self._mask = len(row) - 1
+        self._door = bytearray(_DOOR * entries)
+        self._door_mask = len(self._door) - 1
+        #: Additions before the next.
+        self._left = _PERIOD * entries

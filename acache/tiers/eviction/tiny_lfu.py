@@ -35,7 +35,7 @@ _NEW: Final = object()
 class TinyLfu:
     """A window, a segmented main part, and the sketch that decides who may pass from one to the other."""
 
-    __slots__ = ("_count", "_probation", "_protected", "_sketch", "_window")
+    __slots__ = ("_gone", "_probation", "_protected", "_room", "_sketch", "_spare", "_window")
 
     def __init__(self) -> None:
         #: Nodes that were taken out lie here until they are met; their mark is gone.
@@ -43,30 +43,32 @@ class TinyLfu:
         self._probation = Queue()
         self._protected = Queue()
         self._sketch = Sketch()
-        self._count = 0
+        #: How many of the window were taken out.
+        self._gone = 0
+        #: How many come at most between two evictions: so many more may wait in the window.
+        self._spare = 1
+        #: How long the window may become until that is worked out again.
+        self._room = 0
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._window) - self._gone + self._probation.count + self._protected.count
 
     def add(self, node: Node) -> None:
-        """Put ``node`` into the window. While the tier grows, nobody has to fight for the main part."""
+        """Put ``node`` into the window."""
         node.mark = _NEW
         window = self._window
         window.append(node)
-        self._count = count = self._count + 1
-        while len(window) > count // _WINDOW + 1:
-            oldest = window.popleft()
-            if oldest.mark is _NEW:
-                self._sketch.fit(count)
-                self._seen(oldest)
-                self._enter(oldest)
+        if len(window) > self._room:
+            self._settle()
 
     def discard(self, node: Node) -> None:
         """Take ``node`` out of the part it is in."""
         part, node.mark = node.mark, None
-        if part is not _NEW:
+        if part is _NEW:
+            self._gone += 1
+        else:
             part.remove(node)
-        self._count -= 1
+        self._room = 0
 
     def touch(self, node: Node) -> None:
         """Count a use; make the node the newest of its part, or protect it."""
@@ -84,25 +86,47 @@ class TinyLfu:
             if oldest is not None:
                 self._move(oldest, self._probation)
 
-    def evict(self) -> Node | None:
-        """Let the oldest of the window and the oldest of the main part meet; take out the one seen less often."""
-        window = self._window
-        while len(window) > self._count // _WINDOW:
-            candidate = window.popleft()
-            if candidate.mark is not _NEW:
+    def evict(self, count: int) -> list[Node]:
+        """Let the oldest of the window and the oldest of the main part meet; take out those seen less often."""
+        window, sketch = self._window, self._sketch
+        share = max(0, len(self) - count) // _WINDOW
+        evicted: list[Node] = []
+        while len(window) > share and len(evicted) < count:
+            node = window.popleft()
+            if node.mark is not _NEW:
+                self._gone -= 1
                 continue
-            seen = self._seen(candidate) if candidate.visited else self._sketch.add(candidate.key)
-            incumbent = self._incumbent() if seen else None
-            if incumbent is None or seen < self._sketch.estimate(incumbent.key):
-                candidate.mark = None
-                self._count -= 1
-                return candidate
-            self._enter(candidate)
-            break
-        else:
-            incumbent = self._incumbent()
-        if incumbent is not None:
+            seen = self._seen(node) if node.visited else sketch.add(node.key)
+            if seen:
+                node = self._meet(node, seen)
+            node.mark = None
+            evicted.append(node)
+        while len(evicted) < count and (incumbent := self._incumbent()) is not None:
             self.discard(incumbent)
+            evicted.append(incumbent)
+        self._spare = max(self._spare, count)
+        return evicted
+
+    def _settle(self) -> None:
+        """Let those that the window has too many of into the main part: while the tier grows, nobody has to fight for it."""
+        count = len(self)
+        self._room = count // _WINDOW + self._spare
+        while len(self._window) > self._room:
+            oldest = self._window.popleft()
+            if oldest.mark is _NEW:
+                self._sketch.fit(count)
+                self._seen(oldest)
+                self._enter(oldest)
+            else:
+                self._gone -= 1
+
+    def _meet(self, node: Node, seen: int) -> Node:
+        """Let a node that left the window meet the oldest of the main part; take out the one that was seen less often."""
+        incumbent = self._incumbent()
+        if incumbent is None or seen < self._sketch.estimate(incumbent.key):
+            return node
+        incumbent.mark.remove(incumbent)
+        self._enter(node)
         return incumbent
 
     def _incumbent(self) -> Node | None:
