@@ -123,24 +123,15 @@ class Compiler(ABC):
             return slots
 
     async def _run(self, command: list[str], stdin: bytes = b"", directory: str = "/") -> str:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=directory,
-            env=_environment(directory),
-            start_new_session=True,
-        )
+        # A task of its own: cancelled half-way, a start leaves the children of the process, and may never end.
+        starting = asyncio.ensure_future(_start(command, directory))
         try:
+            process = await asyncio.shield(starting)
             async with asyncio.timeout(self.timeout):
                 out, err = await process.communicate(stdin)
         except BaseException as error:
-            # The whole group: a driver such as cc has children of its own.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
             with anyio.CancelScope(shield=True):
-                await process.wait()
+                await _kill(await starting)
             if isinstance(error, TimeoutError):
                 raise CompileTimeoutError(f"the compiler was killed after {self.timeout:g} seconds") from None
             raise
@@ -148,6 +139,25 @@ class Compiler(ABC):
             message = err.decode(errors="replace")[:_MESSAGE_LIMIT]
             raise CompileError(message or f"the compiler ended with code {process.returncode}")
         return out.decode(errors="replace")
+
+
+async def _start(command: list[str], directory: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=directory,
+        env=_environment(directory),
+        start_new_session=True,
+    )
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill the whole group, because a driver such as cc has children of its own, and wait for the end."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 def _environment(directory: str) -> dict[str, str]:

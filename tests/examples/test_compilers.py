@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -135,6 +136,34 @@ async def test_compiler_is_killed_when_nobody_waits_any_more(fake_cc: FakeCC, tm
         await wait_for(lambda: not is_running(child))
         await wait_for(lambda: not names_in(scratch))
         assert compiler.active == 0
+        await wait_for(lambda: len(asyncio.all_tasks()) == 1)  # the flight gives its lock back behind its callers
+
+
+async def test_compiler_is_killed_while_it_starts(
+    fake_cc: FakeCC, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller that is cancelled when the compiler runs, but its pipes are not connected yet, ends it and its children."""
+    loop = asyncio.get_running_loop()
+    connect, connecting, gate = loop.connect_read_pipe, asyncio.Event(), asyncio.Event()
+
+    async def connect_late(*args: Any) -> Any:
+        connecting.set()
+        await gate.wait()
+        return await connect(*args)
+
+    monkeypatch.setattr(loop, "connect_read_pipe", connect_late)
+    child = tmp_path / "child.pid"
+    compiler = CCompiler(str(fake_cc(compiling=f"sleep 60 & echo $! > {child}.new; mv {child}.new {child}; wait")))
+    caller = asyncio.create_task(compiler.compile("int x;"))
+    await connecting.wait()
+    await wait_for(child.exists)
+    caller.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.wait([caller], timeout=20)
+    assert caller.cancelled()
+    await wait_for(lambda: not is_running(child))
+    assert names_in(scratch) == []
 
 
 async def test_new_compiler_version_misses(serve: Serve, fake_cc: FakeCC) -> None:

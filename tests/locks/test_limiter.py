@@ -305,6 +305,7 @@ async def test_a12_a_sync_call_that_joins_beside_a_place_of_its_own_loop(
     If somebody else will leave a place, that is waited for.
     """
     started, done = threading.Semaphore(0), {n: threading.Event() for n in range(3)}
+    failed = threading.Event()
 
     monkeypatch.setattr(mutex, "ORPHAN_CHECK", 0.005)
     looked = threading.Semaphore(0)
@@ -324,7 +325,7 @@ async def test_a12_a_sync_call_that_joins_beside_a_place_of_its_own_loop(
 
     def let_go() -> None:
         pause = threading.Event()
-        while sum(flight.waiters for flight in cache._engine.flights) < places + 2:
+        while not failed.is_set() and sum(flight.waiters for flight in cache._engine.flights) < places + 2:
             pause.wait(0.001)
         while looked.acquire(blocking=False):
             pass
@@ -349,6 +350,7 @@ async def test_a12_a_sync_call_that_joins_beside_a_place_of_its_own_loop(
         else:
             with pytest.raises(BridgeError, match="that very loop"):
                 f(1)
+            failed.set()
             with pytest.raises(BridgeError, match="that very loop"):
                 others[0].result(10)
     assert await mine == 0

@@ -439,6 +439,8 @@ async def test_a_plain_thread_has_timeouts_too(clock: ManualClock) -> None:
 
     asked = asyncio.create_task(asyncio.to_thread(ask, 1))
     await until(clock, 1, asked)
+    while not runs:
+        await asyncio.sleep(0.001)
     clock.advance(1)
     while not asked.done() and not go.is_set():
         clock.advance(1)
