@@ -52,6 +52,8 @@ T = TypeVar("T")
 
 #: Digits of a key that name its file; the rest name its shard.
 _STEM: Final = 62
+#: How often the directory is made that is deleted at once.
+_TRIES: Final = 100
 _SHARD_NAME: Final = re.compile(r"[0-9a-f]{2}")
 _LOCK_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE_NAME: Final = re.compile(r"[0-9a-f]{62}")
@@ -381,7 +383,7 @@ class Shelf:
         return self._open()
 
     def _open(self) -> _Root:
-        handle, identity = open_private(self._files, self._directory, self._parts)
+        handle, identity = self._open_private()
         with suppress(OSError):  # a directory that is read-only serves hits
             make_directory(self._files, LOCKS, handle.fd)
         if self._durable:
@@ -389,6 +391,12 @@ class Shelf:
         root = _Root(handle, identity, self._files is REAL_FILES and can_read_warm(handle.fd))
         self._root = root  # not read again here: another thread may close it in this moment
         return root
+
+    def _open_private(self) -> tuple[Handle, Identity]:
+        for _ in range(_TRIES - 1):
+            with suppress(FileNotFoundError):  # deleted as soon as it was made
+                return open_private(self._files, self._directory, self._parts)
+        return open_private(self._files, self._directory, self._parts)
 
     def _shard(self, name: str, *, create: bool = False) -> Shard:
         root = self._root or self._open()

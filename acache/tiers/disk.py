@@ -28,7 +28,7 @@ import errno
 import math
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -68,7 +68,7 @@ from acache.files import (
     size_of,
 )
 from acache.files.system import REAL_FILES
-from acache.locks import Lockable, LockRank, acquire_flock, file_lock, hold_file
+from acache.locks import Lockable, LockRank, hold_file
 from acache.tiers.base import Tier
 from acache.tiers.examining import CAUSES, Examiner
 from acache.tiers.limits import check_limit
@@ -84,7 +84,7 @@ _FEW: Final = 4
 #: Bytes of a value from which on writing takes milliseconds, and would hold up small operations and, on its processor, the loop.
 _LARGE: Final = 1 << 20
 #: How often a lock is tried whose directory is deleted meanwhile.
-_LOCK_TRIES: Final = 10
+_LOCK_TRIES: Final = 100
 _NO_WRITING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -176,7 +176,7 @@ class DiskTier(Tier):
         meanwhile. Raises :class:`~acache.exceptions.FileLockTimeoutError`, and :class:`OSError` where files cannot be
         locked.
         """
-        async with self._hold(lambda: acquire_flock(file_lock(self._shelf.lock_path()), timeout), ready=False):
+        async with self._hold(self._shelf.lock_path(), timeout):
             yield
 
     async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
@@ -193,24 +193,21 @@ class DiskTier(Tier):
         """
         # The lock's file stays until it is swept: files that come and go with every computation make ext4 search ever
         # longer for a free inode, which slows all creations down, measured 10 to 50 times.
-        async with self._hold(lambda: hold_file(self._shelf.lock_path(key), timeout), ready=self._shelf.is_open):
+        async with self._hold(self._shelf.lock_path(key), timeout):
             yield
 
     @asynccontextmanager
-    async def _hold(
-        self, hold: Callable[[], AbstractAsyncContextManager[None]], *, ready: bool
-    ) -> AsyncGenerator[None]:
+    async def _hold(self, path: str, timeout: float | None) -> AsyncGenerator[None]:
         """Hold the lock of a file in a directory that may be deleted at any moment, even before the file is opened."""
         async with AsyncExitStack() as held:
-            for _ in range(_LOCK_TRIES):
-                with suppress(FileNotFoundError):
-                    if not ready:
-                        await in_thread(self._shelf.prepare_locks)
-                    await held.enter_async_context(hold())
+            for left in reversed(range(_LOCK_TRIES)):
+                try:
+                    await held.enter_async_context(hold_file(path, timeout, before=self._shelf.prepare_locks))
                     break
-                ready = False
-            else:
-                raise FileNotFoundError(errno.ENOENT, "the directory is deleted again and again")
+                except (FileNotFoundError, FileExistsError):
+                    # The second: filelock makes the directory too, finds it made, and then looks for it in vain.
+                    if not left:
+                        raise
             yield
 
     async def drop_host_lock(self, key: Key) -> bool:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from queue import SimpleQueue
 from typing import Any, NoReturn
 
 import anyio
@@ -51,11 +52,12 @@ def in_threads(count: int, target: Callable[[int], object]) -> None:
 
 
 @contextmanager
-def interrupted() -> Generator[None]:
-    """Send this thread, which is the main one, a SIGINT when it waits for a call."""
+def interrupted(begun: threading.Event) -> Generator[None]:
+    """Send this thread, which is the main one, a SIGINT when it waits for a call that has begun."""
     main = threading.get_ident()
 
     def interrupt() -> None:
+        begun.wait()
         while sys._current_frames()[main].f_code is not crossing_module._Crossing[Any]._serve.__code__:
             time.sleep(0)
         time.sleep(0.02)  # from the line that waits to the wait itself, where alone a signal wakes it
@@ -67,6 +69,21 @@ def interrupted() -> Generator[None]:
         yield
     finally:
         thread.join()
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return what a call has to set when it has begun: before that, no time runs out."""
+    event = threading.Event()
+
+    class Patient(SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            if timeout is not None:
+                event.wait()
+            return super().get(block, timeout)
+
+    monkeypatch.setattr(crossing_module, "SimpleQueue", Patient)
+    return event
 
 
 class TestResults:
@@ -268,12 +285,13 @@ class TestTimeout:
         """A call that ends in time is not affected."""
         assert run_sync(echo, 1, timeout="30s") == (1,)
 
-    def test_too_late(self) -> None:
+    def test_too_late(self, begun: threading.Event) -> None:
         """A call that takes too long is cancelled, has cleaned up when the error comes, and the error says the seconds."""
         cleaned: list[bool] = []
 
         async def wait() -> None:
             try:
+                begun.set()
                 await asyncio.Event().wait()
             finally:
                 await asyncio.sleep(0)
@@ -286,11 +304,12 @@ class TestTimeout:
         assert caught.value.__cause__ is None
         assert isinstance(caught.value, TimeoutError)
 
-    def test_an_error_of_the_cleaning_up_is_its_cause(self) -> None:
+    def test_an_error_of_the_cleaning_up_is_its_cause(self, begun: threading.Event) -> None:
         """What goes wrong in cleaning up is not lost."""
 
         async def wait() -> None:
             try:
+                begun.set()
                 await asyncio.Event().wait()
             finally:
                 raise ValueError
@@ -305,7 +324,9 @@ class TestTimeout:
             with pytest.raises(BridgeTimeoutError):
                 run_sync(anyio.sleep_forever, timeout=0)
 
-    def test_one_that_does_not_let_itself_be_cancelled_is_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_that_does_not_let_itself_be_cancelled_is_left_alone(
+        self, monkeypatch: pytest.MonkeyPatch, begun: threading.Event
+    ) -> None:
         """The caller waits for the cleaning up, but not for ever."""
         monkeypatch.setattr(crossing_module, "GRACE", 0.01)
         release, ended = asyncio.Event(), Gate("ended")
@@ -313,6 +334,7 @@ class TestTimeout:
 
         async def stubborn() -> None:
             loop.append(asyncio.get_running_loop())
+            begun.set()
             while not release.is_set():
                 try:
                     await release.wait()
@@ -365,14 +387,16 @@ class TestInterruption:
     def test_ctrl_c_cancels_the_call(self) -> None:
         """A KeyboardInterrupt in the waiting thread cancels the coroutine, which cleans up first."""
         cleaned: list[bool] = []
+        begun = threading.Event()
 
         async def wait() -> None:
             try:
+                begun.set()
                 await asyncio.Event().wait()
             finally:
                 cleaned.append(True)
 
-        with pytest.raises(KeyboardInterrupt), interrupted():
+        with pytest.raises(KeyboardInterrupt), interrupted(begun):
             run_sync(wait)
         assert cleaned == [True]
 

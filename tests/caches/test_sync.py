@@ -6,6 +6,8 @@ import asyncio
 import inspect
 import threading
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -84,19 +86,26 @@ async def test_on_a_loops_own_thread_it_refuses() -> None:
     assert await asyncio.to_thread(face.get_or_set, "k", lambda: 1) == 1
 
 
-def test_a_call_that_takes_too_long_is_cancelled() -> None:
+def test_a_call_that_takes_too_long_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A timeout ends the waiting and the computation, and the key is free again."""
-    face = SyncCache(FastCache(MemoryTier()), timeout=0.05)
-    cancelled = threading.Event()
+    cache, begun, cancelled = FastCache(MemoryTier()), threading.Event(), threading.Event()
+
+    class Patient(SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            if timeout is not None:
+                begun.wait()  # before the computation has begun, no time runs out
+            return super().get(block, timeout)
 
     async def hang() -> int:
         try:
+            begun.set()
             await asyncio.Event().wait()
         finally:
             cancelled.set()
         return 1
 
+    monkeypatch.setattr("acache.bridge.crossing.SimpleQueue", Patient)
     with pytest.raises(BridgeTimeoutError, match=r"0\.05"):
-        face.get_or_set("k", hang)
+        SyncCache(cache, timeout=0.05).get_or_set("k", hang)
     assert cancelled.wait(5)
-    assert face.get_or_set("k", lambda: 2) == 2
+    assert SyncCache(cache).get_or_set("k", lambda: 2) == 2

@@ -129,7 +129,10 @@ async def test_a_lone_call_is_done_near_the_loop(work: Lane) -> None:
     await work.run(int)
     assert len(os.sched_getaffinity(thread)) == 1
     other = asyncio.new_event_loop()
-    await asyncio.to_thread(other.run_until_complete, once(work))
+    # A thread of its own, which lets go of the loop at its end: a worker keeps what it ran until it comes to look for more.
+    elsewhere = threading.Thread(target=other.run_until_complete, args=(once(work),))
+    elsewhere.start()
+    await asyncio.to_thread(elsewhere.join)
     await work.run(int)
     assert os.sched_getaffinity(thread) == os.sched_getaffinity(0)
     other.close()

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from acache.files import in_thread, in_thread_to_the_end, threads
+from acache.files import in_thread, in_thread_to_the_end, long_in_thread, threads
 from acache.files.lane import LANE
 from acache.testing import Gate, settle
 from acache.testing.files import SlowFileSystem, WatchedFileSystem
 from acache.types import Hit
 from tests.disk.helpers import key, temporaries
+from tests.rest import come_to_rest
 
 if TYPE_CHECKING:
     from acache.tiers import DiskTier
@@ -81,6 +82,7 @@ async def test_what_takes_long_is_not_in_the_way_of_small_operations(
     """Large values, and what looks at every file, go to another thread than the one for small operations."""
     tier = make_tier()
     await tier.set(key(0), "there")
+    await come_to_rest()  # a lane that has not put its last call away may still be busy with it
     run, calls = LANE.run, list[Callable[[], Any]]()
 
     def note(function: Callable[[], Any]) -> asyncio.Future[Any]:
@@ -190,7 +192,9 @@ async def test_cancelled_in_the_queue_never_begins() -> None:
     """A call that is cancelled before a thread is free for it is not made."""
     busy, made = Gate("busy threads"), list[int]()
     workers = (os.cpu_count() or 1) + 4
-    blockers = [asyncio.ensure_future(in_thread(busy.wait_blocking)) for _ in range(workers)]
+    # The lane, and every thread of the executor: which of them a call goes to depends on how busy the lane has been.
+    hops = [in_thread, *[long_in_thread] * workers]
+    blockers = [asyncio.ensure_future(hop(busy.wait_blocking)) for hop in hops]
     await settle()
     asked = asyncio.ensure_future(in_thread_to_the_end(made.append, 1))
     await settle()
