@@ -70,22 +70,31 @@ def dump_often(path: str, me: str, rounds: str) -> int:
 
 
 def open_large(path: str, name: str) -> dict[str, float]:
-    """Open a bundle, look for one entry that is there, and say what that cost: the seconds of opening, and bytes of memory."""
+    """Open a bundle, look for one entry that is there, and say what that cost: the seconds of the quickest opening, and bytes of memory."""
 
     async def work() -> dict[str, float]:
         for warm_up in range(2):
             bundle = await Bundle.open(f"{path}.small", codec="raw")
             await bundle.read(key(warm_up))
             await bundle.aclose()
-        memory, started = _peak(), time.perf_counter()
-        bundle = await Bundle.open(path, codec="raw")
-        seconds = time.perf_counter() - started
+        memory = _peak()
+        bundle, seconds = await _open_timed(path)
         assert await bundle.read(key(name)) is not None
         grown = _peak() - memory
         await bundle.aclose()
+        for _ in range(2):
+            again, took = await _open_timed(path)
+            await again.aclose()
+            seconds = min(seconds, took)
         return {"seconds": seconds, "grown": grown}
 
     return asyncio.run(work())
+
+
+async def _open_timed(path: str) -> tuple[Bundle, float]:
+    started = time.perf_counter()
+    bundle = await Bundle.open(path, codec="raw")
+    return bundle, time.perf_counter() - started
 
 
 def _peak() -> int:
