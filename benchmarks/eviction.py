@@ -142,7 +142,9 @@ def ours(policy: str, *, exact: bool = False) -> Player:
                     node.visited = True
                 continue
             if len(nodes) >= size:
-                for victim in order.evict(1):
+                victims: list[Node] = []
+                order.evict(1, victims)
+                for victim in victims:
                     del nodes[victim.key]
             nodes[key] = Node(key, Entry(None, 0.0, cost=trace.costs[number]), None, 0)
             order.add(nodes[key])

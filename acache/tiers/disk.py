@@ -181,9 +181,12 @@ class DiskTier(Tier):
 
     async def ranked_locks(self) -> Mapping[LockRank, Lockable]:
         """Say what :meth:`lock` locks: a file, which is also that of other tiers on this directory, in any process."""
-        await in_thread(self._shelf.prepare_locks)
-        path = await in_thread(os.path.realpath, self._shelf.lock_path())
-        return {(0, path, "", 0): self}
+
+        def find() -> str:
+            self._shelf.prepare_locks()
+            return os.path.realpath(self._shelf.lock_path())
+
+        return {(0, await in_thread(find), "", 0): self}
 
     @asynccontextmanager
     async def hold_host_lock(self, key: Key, timeout: float | None = None) -> AsyncGenerator[None]:

@@ -127,37 +127,34 @@ class MemoryTier(Tier):
         timed = entry.expires is not None or self._expiring
         now = self.clock.monotonic() if timed else 0.0
         node = Node(key, entry, self._deadline(entry, now) if timed else None, size)
-        mutex = self._mutex
-        mutex.acquire()  # in half the time of a with statement
+        gone = None
         try:
-            if self._changing:
-                return self._refuse(key, replace=replace)
-            self._changing = True
-            try:
-                if still is not None and not still():
-                    return Written.FAILED
-                nodes = self._nodes
-                present = nodes.get(key)
-                if present is not None and not self._give_way(present, entry, now, replace=replace):
-                    return Written.PRESENT
-                if timed:
-                    self._drop_expired(now)
-                if len(nodes) >= self._most_entries or (size and self._bytes + size > self._most_bytes):
-                    self._make_room(size)
-                nodes[key] = node
-                self._queue.add(node)
-                self._bytes += size
-                if self._population:
-                    self._count(key, 1)
-                if node.deadline is not None:
-                    heapq.heappush(self._expiring, node)
-            finally:
-                gone = self._end_change() if self._late or self._gone else None
-                self._changing = False
+            with self._mutex:
+                if self._changing:
+                    return self._refuse(key, replace=replace)
+                self._changing = True
+                try:
+                    if still is not None and not still():
+                        return Written.FAILED
+                    nodes = self._nodes
+                    present = nodes.get(key)
+                    if present is not None and not self._give_way(present, entry, now, replace=replace):
+                        return Written.PRESENT
+                    if timed:
+                        self._drop_expired(now)
+                    if len(nodes) >= self._most_entries or (size and self._bytes + size > self._most_bytes):
+                        self._make_room(size)
+                    nodes[key] = node
+                    self._queue.add(node)
+                    self._bytes += size
+                    if self._population or timed:
+                        self._note_arrival(node)
+                finally:
+                    gone = self._end_change() if self._late or self._gone else None
+                    self._changing = False
         finally:
-            mutex.release()
-        if gone:
-            self._tell(gone)
+            if gone:
+                self._tell(gone)
         return _NEW
 
     def renew(self, key: Key, entry: Entry) -> None:
@@ -304,10 +301,19 @@ class MemoryTier(Tier):
     def _make_room(self, size: int) -> None:
         # Before the new one is added, or a full queue of hits would evict that.
         while (is_full := len(self._nodes) >= self._most_entries) or (size and self._bytes + size > self._most_bytes):
-            victims = self._queue.evict(self._at_once if is_full else 1)
+            victims: list[Node] = []
+            try:
+                self._queue.evict(self._at_once if is_full else 1, victims)
+            finally:  # also those it came to before an error, which nothing knows any more
+                self._end(victims, "evicted")
             if not victims:
                 break
-            self._end(victims, "evicted")
+
+    def _note_arrival(self, node: Node) -> None:
+        if self._population:
+            self._count(node.key, 1)
+        if node.deadline is not None:
+            heapq.heappush(self._expiring, node)
 
     def _give_way(self, node: Node, entry: Entry, now: float, *, replace: bool) -> bool:
         """Drop ``node`` for ``entry``, if it may be replaced or is over; tell whether it went."""

@@ -476,15 +476,19 @@ def test_every_policy_keeps_the_limits(policy: Any) -> None:
                 tier.put(name, value, replace=step % 2 == 0)
         assert len(tier) <= 20
         assert tier._bytes == sum(node.size for node in tier._nodes.values()) <= 1_000
-    left = tier._queue.evict(1_000)
+    left: list[Node] = []
+    tier._queue.evict(1_000, left)
     assert sorted(node.key for node in left) == sorted(tier._nodes)
     assert all(tier._nodes[node.key] is node for node in left)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_large_tier_makes_room_for_several(policy: Any) -> None:
-    """Of a tier of thousands several go at once, a few in a thousand: each of them once, counted and told."""
-    tier = MemoryTier(max_entries=5_000, policy=policy)
+    """Of a tier of thousands several go at once, one in 512: each of them once, counted and told, with all it weighed."""
+    tier = MemoryTier(max_entries=5_000, max_bytes=10**9, weigher=len, policy=policy)
+    keys = [Key(f"{number % 2:020x}{number:044x}") for number in range(12_000)]
+    assert [tier.population(key) for key in keys[:2]] == [0, 0]
+    assert [sum(tier.removals(key).values()) for key in keys[:2]] == [0, 0]
     told: list[Key | None] = []
 
     def hear(event: Event) -> None:
@@ -493,16 +497,44 @@ def test_a_large_tier_makes_room_for_several(policy: Any) -> None:
             told.append(event.key)
 
     tier.events.subscribe(hear)
-    sizes: set[int] = set()
-    for number in range(12_000):
-        tier.put(key(number), Entry(number, 0.0), replace=True)
-        sizes.add(len(tier))
+    sizes: list[int] = []
+    for number, name in enumerate(keys):
+        tier.put(name, Entry("x" * (number % 7), 0.0), replace=True)
+        sizes.append(len(tier))
     assert max(sizes) == 5_000
-    assert len(tier) in range(4_991, 5_001)
-    gone = {key(number) for number in range(12_000)} - set(tier._nodes)
+    assert min(sizes[5_000:]) == 5_000 - 9 + 1
+    gone = set(keys) - set(tier._nodes)
     assert len(told) == len(gone)
     assert set(told) == gone
     assert tier.statistics().evictions == len(gone) == 12_000 - len(tier)
+    assert tier.statistics().bytes == sum(len(node.value) for node in tier._nodes.values())
+    for function in (0, 1):
+        assert tier.population(keys[function]) == sum(int(name[:20], 16) == function for name in tier._nodes)
+        assert tier.removals(keys[function])["evicted"] == sum(int(name[:20], 16) == function for name in gone)
+
+
+def test_a_huge_tier_makes_room_for_sixty_four() -> None:
+    """However large a tier is, no more than 64 go at once."""
+    tier = MemoryTier(max_entries=40_000)
+    for number in range(40_001):
+        tier.put(key(number), Entry(number, 0.0), replace=True)
+    assert len(tier) == 40_000 - 64 + 1
+
+
+def test_what_expired_is_told_by_a_put_that_stores_nothing() -> None:
+    """What goes in the middle of a call is told, even if the call itself comes to nothing."""
+    clock = ManualClock()
+    tier = MemoryTier(clock=clock)
+    told: list[Key | None] = []
+    tier.put(key(1), Entry(1, clock.wall(), clock.wall() + 5), replace=True)
+    tier.events.subscribe(lambda event: told.append(event.key))
+
+    def forget() -> bool:
+        tier.forget(key(1))  # as a finalizer does
+        return False
+
+    assert tier.put(key(2), Entry(2, 0.0), replace=True, still=forget) is Written.FAILED
+    assert told == [key(1)]
 
 
 @pytest.mark.parametrize("tier", [MemoryTier, partial(DiskTier, "/nowhere")])

@@ -17,7 +17,7 @@ from itertools import count
 from typing import Final, final
 
 from acache.tiers.eviction.node import Node
-from acache.tiers.eviction.policy import up_to
+from acache.tiers.eviction.policy import evict_each
 
 __all__ = ("LeastLoss",)
 
@@ -58,9 +58,9 @@ class LeastLoss:
         heappush(self._heap, self._weighed(node))
         self._tidy()
 
-    def evict(self, count: int) -> list[Node]:
+    def evict(self, count: int, victims: list[Node]) -> None:
         """Take out the nodes worth the least; the age becomes the worth of the last."""
-        return up_to(count, self._next)
+        evict_each(count, victims, self._next)
 
     def _next(self) -> Node | None:
         heap, left = self._heap, self._count

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from acache.tiers.eviction.node import Node
 
-__all__ = ("Policy", "up_to")
+__all__ = ("Policy", "evict_each")
 
 
 class Policy(Protocol):
@@ -25,17 +25,18 @@ class Policy(Protocol):
         """Do what a hit means to the policy. Called when a bit is seen; at every hit, the policy would be exact."""
         ...
 
-    def evict(self, count: int) -> list[Node]:
-        """Take out ``count`` nodes, those that are missed least, or all there are.
+    def evict(self, count: int, victims: list[Node]) -> None:
+        """Take out ``count`` nodes, those that are missed least, or all there are, and add each to ``victims`` at once.
 
-        Every other step clears a bit, so a call takes one step for each hit on average.
+        All other steps clear a bit, so a call takes one step for each hit on average.
         """
         ...
 
 
-def up_to(count: int, evict: Callable[[], Node | None]) -> list[Node]:
+def evict_each(count: int, victims: list[Node], evict: Callable[[], Node | None]) -> None:
     """Evict ``count`` times, or until there is nobody left."""
-    evicted: list[Node] = []
-    while len(evicted) < count and (node := evict()) is not None:
-        evicted.append(node)
-    return evicted
+    for _ in range(count):
+        node = evict()
+        if node is None:
+            break
+        victims.append(node)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import final
 
 from acache.tiers.eviction.node import Node
-from acache.tiers.eviction.policy import up_to
+from acache.tiers.eviction.policy import evict_each
 from acache.tiers.eviction.queue import Queue
 
 __all__ = ("SecondChance",)
@@ -29,9 +29,9 @@ class SecondChance:
         self.discard = self._queue.remove
         self.touch = self._queue.renew
 
-    def evict(self, count: int) -> list[Node]:
+    def evict(self, count: int, victims: list[Node]) -> None:
         """Take out the oldest entries without a bit; those before them are renewed."""
-        return up_to(count, self._next)
+        evict_each(count, victims, self._next)
 
     def _next(self) -> Node | None:
         node = self._queue.oldest

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import final
 
 from acache.tiers.eviction.node import Node
-from acache.tiers.eviction.policy import up_to
+from acache.tiers.eviction.policy import evict_each
 from acache.tiers.eviction.queue import Queue
 
 __all__ = ("Sieve",)
@@ -38,9 +38,9 @@ class Sieve:
         """Set the bit."""
         node.visited = True
 
-    def evict(self, count: int) -> list[Node]:
+    def evict(self, count: int, victims: list[Node]) -> None:
         """Take out the first entries without a bit; the hand moves to the younger neighbour of the last."""
-        return up_to(count, self._next)
+        evict_each(count, victims, self._next)
 
     def _next(self) -> Node | None:
         node = self._hand or self._queue.oldest

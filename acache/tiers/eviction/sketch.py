@@ -24,10 +24,11 @@ _MOST: Final = 15
 _COUNTERS: Final = 4
 _DOOR: Final = 8
 _PERIOD: Final = 4
-_SMALLEST: Final = 128
+#: The entries of the smallest sketch: a larger one would remember too long for caches that are smaller still.
+_SMALLEST: Final = 16
 _HALVES: Final = bytes(number // 2 for number in range(256))
 #: The digits of a key that tell arguments apart. Not hash(): a cache should evict the same entries in every process.
-_DIGITS: Final = slice(-7, None)
+_DIGITS: Final = slice(-8, None)
 
 
 @final
@@ -37,17 +38,17 @@ class Sketch:
     __slots__ = ("_door", "_door_mask", "_left", "_mask", "_row", "entries")
 
     def __init__(self) -> None:
-        self._hold(_SMALLEST, bytearray(_COUNTERS * _SMALLEST))
+        self._begin(_SMALLEST, bytearray(_COUNTERS * _SMALLEST))
 
     def fit(self, entries: int) -> None:
-        """Make room for ``entries`` keys; what was seen counts half from then on."""
+        """Make room for ``entries`` keys; for each doubling that takes, what was seen counts half."""
         while self.entries < entries:
-            self._hold(2 * self.entries, 2 * self._row.translate(_HALVES))
+            self._begin(2 * self.entries, 2 * self._row.translate(_HALVES))
 
     def add(self, key: Key) -> int:
-        """Count ``key`` once more; return how often it was counted before."""
+        """Count ``key`` once more; return how often it was counted before, or 0 if it is new at the door."""
         if not self._left:
-            self._hold(self.entries, self._row.translate(_HALVES))
+            self._begin(self.entries, self._row.translate(_HALVES))
         self._left -= 1
         place = int(key[_DIGITS], 16)
         door, spot, bit = self._door, place >> 3 & self._door_mask, 1 << (place & 7)
@@ -66,7 +67,7 @@ class Sketch:
         place = int(key[_DIGITS], 16)
         return (self._door[place >> 3 & self._door_mask] >> (place & 7) & 1) + self._row[place & self._mask]
 
-    def _hold(self, entries: int, row: bytearray) -> None:
+    def _begin(self, entries: int, row: bytearray) -> None:
         """Begin a new period, for so many entries."""
         #: How many keys there is room for.
         self.entries = entries

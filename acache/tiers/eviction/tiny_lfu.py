@@ -6,8 +6,8 @@ a segmented LRU: entries used in *probation* move to *protected*, which has four
 Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM Transactions on Storage 2017.) The window does not adapt.
 
 The window is first in, first out, and an entry is counted when it leaves it. One that was never seen before, and was not used
-in the window, has lost before it meets anybody (the doorkeeper of that paper): what is asked for once, which is most of what
-comes, costs a look at one counter.
+in the window, has lost before it meets anybody: what is asked for once, which is most of what comes, costs a look at one bit
+(the doorkeeper of that paper).
 
 A use is counted when its bit is seen: at the old end of a part. So counts are of rounds in which an entry was used, which
 is what tells entries apart that are about to go; those used many times a round are all alike.
@@ -66,7 +66,7 @@ class TinyLfu:
         part, node.mark = node.mark, None
         if part is _NEW:
             self._gone += 1
-        else:
+        elif part is not None:
             part.remove(node)
         self._room = 0
 
@@ -86,42 +86,43 @@ class TinyLfu:
             if oldest is not None:
                 self._move(oldest, self._probation)
 
-    def evict(self, count: int) -> list[Node]:
+    def evict(self, count: int, victims: list[Node]) -> None:
         """Let the oldest of the window and the oldest of the main part meet; take out those seen less often."""
         window, sketch = self._window, self._sketch
-        share = max(0, len(self) - count) // _WINDOW
-        evicted: list[Node] = []
-        while len(window) > share and len(evicted) < count:
-            node = window.popleft()
+        share, most = max(0, len(self) - count) // _WINDOW, len(victims) + count
+        while len(window) > share and len(victims) < most:
+            node = window[0]  # taken out when it was judged: an error in between would lose it
             if node.mark is not _NEW:
+                window.popleft()
                 self._gone -= 1
                 continue
             seen = self._seen(node) if node.visited else sketch.add(node.key)
             if seen:
                 node = self._meet(node, seen)
+            window.popleft()
             node.mark = None
-            evicted.append(node)
-        while len(evicted) < count and (incumbent := self._incumbent()) is not None:
+            victims.append(node)
+        while len(victims) < most and (incumbent := self._incumbent()) is not None:
             self.discard(incumbent)
-            evicted.append(incumbent)
+            victims.append(incumbent)
         self._spare = max(self._spare, count)
-        return evicted
 
     def _settle(self) -> None:
         """Let those that the window has too many of into the main part: while the tier grows, nobody has to fight for it."""
         count = len(self)
         self._room = count // _WINDOW + self._spare
         while len(self._window) > self._room:
-            oldest = self._window.popleft()
+            oldest = self._window[0]
             if oldest.mark is _NEW:
                 self._sketch.fit(count)
                 self._seen(oldest)
                 self._enter(oldest)
             else:
                 self._gone -= 1
+            self._window.popleft()
 
     def _meet(self, node: Node, seen: int) -> Node:
-        """Let a node that left the window meet the oldest of the main part; take out the one that was seen less often."""
+        """Let a node that leaves the window meet the oldest of the main part; take out the one that was seen less often."""
         incumbent = self._incumbent()
         if incumbent is None or seen < self._sketch.estimate(incumbent.key):
             return node
