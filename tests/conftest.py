@@ -14,7 +14,8 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from blockbuster import BlockBuster
@@ -175,3 +176,18 @@ def open_descriptors() -> dict[int, str]:
         with suppress(FileNotFoundError):  # the descriptor of the listing itself, closed by now
             found[int(link.name)] = str(link.readlink())
     return found
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Return what a call has to set when it has begun: before that, no time runs out."""
+    event = threading.Event()
+
+    class Patient(SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            if timeout is not None:
+                event.wait()
+            return super().get(block, timeout)
+
+    monkeypatch.setattr("acache.bridge.crossing.SimpleQueue", Patient)
+    return event

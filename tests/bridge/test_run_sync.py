@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from queue import SimpleQueue
 from typing import Any, NoReturn
 
 import anyio
@@ -69,21 +68,6 @@ def interrupted(begun: threading.Event) -> Generator[None]:
         yield
     finally:
         thread.join()
-
-
-@pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Return what a call has to set when it has begun: before that, no time runs out."""
-    event = threading.Event()
-
-    class Patient(SimpleQueue[Any]):
-        def get(self, block: bool = True, timeout: float | None = None) -> Any:
-            if timeout is not None:
-                event.wait()
-            return super().get(block, timeout)
-
-    monkeypatch.setattr(crossing_module, "SimpleQueue", Patient)
-    return event
 
 
 class TestResults:
