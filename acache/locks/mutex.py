@@ -33,6 +33,7 @@ from acache.bridge import is_held_up
 from acache.clock import SYSTEM_CLOCK
 from acache.exceptions import BridgeError, LockTimeoutError
 from acache.locks.timeouts import resolve_timeout
+from acache.loops import call_soon
 
 __all__ = ("Holding", "Lock", "LockStatistics", "Turnstile")
 
@@ -151,15 +152,17 @@ class _TaskWaiter(_Waiter):
             timer.cancel()
 
     def _wake(self) -> bool:
-        # In the loop's own thread there is no need to write to its wake-up pipe.
-        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - in asyncio's __all__; the public twin raises
+        with suppress(RecursionError):  # the releaser's stack is at its end: this one sees the offer at its next look
+            # In the loop's own thread there is no need to write to its wake-up pipe.
+            if asyncio._get_running_loop() is not self._loop:  # noqa: SLF001 - in asyncio's __all__; the public twin raises
+                return call_soon(self._loop, self._resume)
             self._resume()
-            return True
-        try:
-            self._loop.call_soon_threadsafe(self._resume)
-        except RuntimeError:  # the loop is closed
-            return False
         return True
+
+    def resume_if_offered(self) -> None:
+        """Go on, if an offer came whose news did not."""
+        if self._fate.get("offered"):
+            self._resume()
 
     def _resume(self) -> None:
         if not self.future.done():
@@ -293,6 +296,7 @@ class Turnstile:
 
     def _look(self, waiter: _TaskWaiter) -> None:
         """Give back what orphans hold; let a wait fail that would be for ever: when nobody who is in can go on."""
+        waiter.resume_if_offered()
         self._end_orphans()
         having: tuple[Holding | _Waiter, ...] = (*tuple(self.holdings), *tuple(self._heirs))
         if len(having) >= self.places and all(each.is_held_up for each in having):

@@ -488,3 +488,28 @@ class TestReentrance:
             sys.settrace(previous)
         assert visits > 50
         assert lock.statistics() == LockStatistics(locked=False, tasks_waiting=0)
+
+
+async def test_a_release_at_the_end_of_the_stack_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiter that its releaser could not wake, for want of stack, sees at its next look that it has the lock."""
+    monkeypatch.setattr(mutex_module, "ORPHAN_CHECK", 0.005)
+    lock = Lock()
+    await lock.acquire()
+    waiting = asyncio.create_task(lock.acquire())
+    await settle()
+    assert lock.statistics().tasks_waiting == 1
+
+    def fail(*_: object) -> None:
+        raise RecursionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", fail)
+        releasing = threading.Thread(target=lock.release)
+        releasing.start()
+        releasing.join()
+    async with asyncio.timeout(30):
+        await waiting
+    assert lock.locked()
+    assert lock.statistics().tasks_waiting == 0
+    lock.release()
+    assert not lock.locked()
